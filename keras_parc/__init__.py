@@ -1,0 +1,21 @@
+"""keras_parc: ParC-Net as a Keras 3 model zoo that ends in a fast int8 `.tflite`."""
+
+from keras_parc.classification import features
+from keras_parc.layers import ParCH, ParCV, PositionEmbedding
+from keras_parc.macs import count_macs
+from keras_parc.mobilevit import MobileViTS
+from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MobileViTS",
+    "ParCH",
+    "ParCNetH",
+    "ParCNetS",
+    "ParCNetXS",
+    "ParCV",
+    "PositionEmbedding",
+    "count_macs",
+    "features",
+]

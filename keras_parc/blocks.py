@@ -1,0 +1,234 @@
+"""Functional blocks shared by the families: a tensor and a name prefix in, a tensor out.
+
+All tensors are `(batch, height, width, channels)`. The layer names made here are the names that
+`keras_parc.weights.names` reads, so a block and its names change together.
+"""
+
+from typing import Any
+
+from keras import initializers, layers, ops
+
+from keras_parc.layers import ParCH, ParCV, PositionEmbedding
+
+Tensor = Any  # A KerasTensor while a model is built.
+
+NORM_EPSILON = 1e-5
+NORM_MOMENTUM = 0.9  # Keras' momentum; PyTorch calls it 0.1.
+BLOCK_DROPOUT = 0.1
+FAN_OUT = initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def norm(x: Tensor, name: str) -> Tensor:
+    """Batch normalization with the authors' epsilon and momentum."""
+    return layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, name=name)(x)
+
+
+def conv(
+    x: Tensor,
+    filters: int,
+    kernel_size: int = 1,
+    strides: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    name: str | None = None,
+) -> Tensor:
+    """Convolution, zero-padded by `(kernel_size - 1) / 2` on all four sides at every stride.
+
+    Keras' "same" pads only bottom and right at stride 2, which moves the output by half a pixel.
+    One input channel per group becomes a depthwise layer.
+    """
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    shared = {"strides": strides, "padding": padding, "use_bias": use_bias, "name": name}
+    if groups == x.shape[-1] and groups > 1:
+        # The authors' fan-out counts all output channels, whatever the groups.
+        deviation = (2.0 / (filters * kernel_size**2)) ** 0.5
+        return layers.DepthwiseConv2D(
+            kernel_size,
+            depth_multiplier=filters // groups,
+            depthwise_initializer=initializers.RandomNormal(stddev=deviation),
+            **shared,
+        )(x)
+    return layers.Conv2D(filters, kernel_size, groups=groups, kernel_initializer=FAN_OUT, **shared)(
+        x
+    )
+
+
+def conv_norm_act(
+    x: Tensor,
+    filters: int,
+    kernel_size: int = 1,
+    strides: int = 1,
+    groups: int = 1,
+    activation: str | None = "silu",
+    name: str = "conv",
+) -> Tensor:
+    """Convolution without bias, batch normalization, activation (None: linear)."""
+    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv")
+    x = norm(x, name=f"{name}_bn")
+    return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
+
+
+def inverted_residual(x: Tensor, filters: int, strides: int, name: str, expansion=4) -> Tensor:
+    """MobileNetV2's block: expand, depthwise 3x3, project; residual when the shape is kept."""
+    hidden = expansion * x.shape[-1]
+    y = conv_norm_act(x, hidden, name=f"{name}_expand")
+    y = conv_norm_act(y, hidden, 3, strides, groups=hidden, name=f"{name}_depthwise")
+    y = conv_norm_act(y, filters, activation=None, name=f"{name}_project")
+    if strides == 1 and x.shape[-1] == filters:
+        y = layers.Add(name=f"{name}_add")([x, y])
+    return y
+
+
+def channel_attention(x: Tensor, hidden: int, name: str) -> Tensor:
+    """Squeeze-and-excitation with batch normalization: the attention of ParC-Net (section 3.2)."""
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    gate = conv_norm_act(gate, hidden, activation="hard_silu", name=f"{name}_squeeze")
+    gate = conv_norm_act(gate, x.shape[-1], activation="hard_sigmoid", name=f"{name}_excite")
+    return layers.Multiply(name=f"{name}_scale")([x, gate])
+
+
+def circular_mixer(x: Tensor, length: int, position_embedding: bool, name: str) -> Tensor:
+    """The spatial half of a ParC block: two steps over two halves of the channels, residual.
+
+    Half one goes down the columns, then along the rows; half two the other way round. Step one is
+    position embedding, normalization, convolution; step two has no normalization.
+    """
+    first, second = ops.split(x, 2, axis=-1)
+    a, b = first, second
+    if position_embedding:
+        a = PositionEmbedding(length, "height", name=f"{name}_v1_position")(a)
+        b = PositionEmbedding(length, "width", name=f"{name}_h1_position")(b)
+    a, b = norm(a, f"{name}_v1_bn"), norm(b, f"{name}_h1_bn")
+    a = ParCV(length, position_embedding=False, name=f"{name}_v1")(a)
+    b = ParCH(length, position_embedding=False, name=f"{name}_h1")(b)
+    a = ParCH(length, position_embedding=position_embedding, name=f"{name}_h2")(a)
+    b = ParCV(length, position_embedding=position_embedding, name=f"{name}_v2")(b)
+    a = layers.Add(name=f"{name}_a_add")([first, a])
+    b = layers.Add(name=f"{name}_b_add")([second, b])
+    return layers.Concatenate(name=f"{name}_concat")([a, b])
+
+
+def big_kernel_mixer(x: Tensor, size: int, name: str) -> Tensor:
+    """`circular_mixer` with zero-padded depthwise kernels of a fixed size, no embedding.
+
+    As in the authors' code, whose ablation goes twice along the same axis: half one down the
+    columns twice, half two along the rows twice.
+    """
+
+    def column(t, step):
+        return layers.DepthwiseConv2D((size, 1), padding="same", use_bias=False, name=step)(t)
+
+    def row(t, step):
+        return layers.DepthwiseConv2D((1, size), padding="same", use_bias=False, name=step)(t)
+
+    first, second = ops.split(x, 2, axis=-1)
+    a, b = norm(first, f"{name}_v1_bn"), norm(second, f"{name}_h1_bn")
+    a = column(column(a, f"{name}_v1"), f"{name}_v2")
+    b = row(row(b, f"{name}_h1"), f"{name}_h2")
+    a = layers.Add(name=f"{name}_a_add")([first, a])
+    b = layers.Add(name=f"{name}_b_add")([second, b])
+    return layers.Concatenate(name=f"{name}_concat")([a, b])
+
+
+def channel_mixer(x: Tensor, hidden: int, attention: bool, name: str) -> Tensor:
+    """The channel half of a ParC block: normalization, two 1x1 convolutions, attention, residual.
+
+    The dropout comes before the attention, as in the authors' code.
+    """
+    width = x.shape[-1]
+    y = norm(x, f"{name}_ffn_bn")
+    y = conv(y, hidden, use_bias=True, name=f"{name}_ffn_expand")
+    y = layers.Activation("hard_silu", name=f"{name}_ffn_act")(y)
+    y = conv(y, width, use_bias=True, name=f"{name}_ffn_project")
+    y = layers.Dropout(BLOCK_DROPOUT, name=f"{name}_ffn_dropout")(y)
+    if attention:
+        y = channel_attention(y, width // 16, f"{name}_attention")
+    return layers.Add(name=f"{name}_ffn_add")([x, y])
+
+
+def parc_block(
+    x: Tensor,
+    length: int,
+    hidden: int,
+    name: str,
+    position_embedding: bool = True,
+    attention: bool = True,
+    big_kernel: int | None = None,
+) -> Tensor:
+    """MetaFormer-like block of ParC-Net: a spatial mixer, then a channel mixer (Figure 4).
+
+    Args:
+        x: `(batch, height, width, width_of_block)`, an even number of channels.
+        length: Stored kernel length of the circular convolutions.
+        hidden: Channels inside the channel mixer.
+        name: Prefix of the layer names.
+        position_embedding: Whether the spatial mixer adds position embeddings. The authors embed
+            only in the first block of a stage.
+        attention: Whether channel attention closes the block.
+        big_kernel: Ablation: this zero-padded kernel size instead of circular convolution.
+
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    if big_kernel is None:
+        x = circular_mixer(x, length, position_embedding, name)
+    else:
+        x = big_kernel_mixer(x, big_kernel, name)
+    return channel_mixer(x, hidden, attention, name)
+
+
+def local_global_frame(
+    x: Tensor, width: int, groups: int, fusion: str, global_blocks, name: str
+) -> Tensor:
+    """A local branch, a global branch, and their fusion with the input (MobileViT's frame, light).
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        width: Channels of the global branch.
+        groups: Groups of the grouped convolutions into and out of the global branch.
+        fusion: "add" or "concat": how the global branch meets the input.
+        global_blocks: Function of a tensor: the blocks of the global branch.
+        name: Prefix of the layer names.
+
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    channels = x.shape[-1]
+    y = conv_norm_act(x, width, 3, groups=groups, name=f"{name}_local")
+    y = conv(y, width, name=f"{name}_local_pointwise")
+    y = norm(global_blocks(y), f"{name}_global_bn")
+    y = conv_norm_act(y, channels, groups=groups, name=f"{name}_reduce")
+    if fusion == "add":
+        y = layers.Add(name=f"{name}_fusion_add")([x, y])
+    else:
+        y = layers.Concatenate(name=f"{name}_fusion_concat")([y, x])
+    return conv_norm_act(y, channels, 3, name=f"{name}_fusion")
+
+
+def resnext_parc_block(
+    x: Tensor, length: int, hidden: int, name: str, position_embedding: bool, attention: bool
+) -> Tensor:
+    """Ablation "without MetaFormer": a ResNeXt-like bottleneck around the same ParC.
+
+    A reconstruction. The paper's Table 2 names the row (5.3 M parameters) and its block only as
+    ResNeXt-like, and the authors' code has no such block. Here: 1x1 to `hidden` channels, the
+    two-step ParC as ResNeXt's grouped convolution (position embeddings in every block, as in the
+    paper's equations), channel attention, 1x1 back, one residual around all of it.
+    """
+    width = x.shape[-1]
+    y = conv_norm_act(x, hidden, name=f"{name}_expand")
+    a, b = ops.split(y, 2, axis=-1)
+    a = ParCV(length, position_embedding=position_embedding, name=f"{name}_v1")(a)
+    b = ParCH(length, position_embedding=position_embedding, name=f"{name}_h1")(b)
+    a = ParCH(length, position_embedding=position_embedding, name=f"{name}_h2")(a)
+    b = ParCV(length, position_embedding=position_embedding, name=f"{name}_v2")(b)
+    y = layers.Concatenate(name=f"{name}_concat")([a, b])
+    y = layers.Activation("silu", name=f"{name}_parc_act")(norm(y, f"{name}_parc_bn"))
+    if attention:
+        y = channel_attention(y, width // 16, f"{name}_attention")
+    y = conv_norm_act(y, width, activation=None, name=f"{name}_project")
+    y = layers.Dropout(BLOCK_DROPOUT, name=f"{name}_dropout")(y)
+    return layers.Add(name=f"{name}_add")([x, y])

@@ -1,0 +1,142 @@
+"""What every image classifier of the zoo shares: its arguments, input, head, weights, features."""
+
+import os
+from collections.abc import Callable
+
+import keras
+from keras import layers, ops
+
+from keras_parc.blocks import Tensor
+
+MIN_SIDE = 32
+CLASSIFIER_INITIALIZER = keras.initializers.TruncatedNormal(stddev=0.02)
+
+
+def image_input(input_tensor: Tensor | None, shape: tuple, minimum: int = MIN_SIDE) -> Tensor:
+    """Check `shape` `(height, width, channels)` and make the input, or take `input_tensor`."""
+    if input_tensor is not None:
+        if not keras.utils.is_keras_tensor(input_tensor):
+            raise ValueError(
+                f"`input_tensor` must be a Keras tensor such as `keras.Input(...)`, got "
+                f"{type(input_tensor).__name__}."
+            )
+        shape = tuple(input_tensor.shape[1:])
+    if len(shape) != 3 or shape[-1] is None:
+        raise ValueError(f"The input must be (height, width, channels), got {tuple(shape)}.")
+    for side, length in zip(("height", "width"), shape, strict=False):
+        if length is not None and length < minimum:
+            raise ValueError(f"The input {side} must be at least {minimum}, got {length}.")
+    return keras.Input(shape, name="image") if input_tensor is None else input_tensor
+
+
+def preprocess(x: Tensor) -> Tensor:
+    """RGB 0..255 to what the authors' weights expect: BGR 0..1, no mean, no deviation."""
+    if x.shape[-1] != 3:
+        raise ValueError(
+            f"`include_preprocessing=True` needs RGB images of 3 channels, got {x.shape[-1]}."
+        )
+    x = layers.Rescaling(1 / 255, name="rescale")(x)
+    return ops.flip(x, axis=-1)
+
+
+def image_classifier(
+    backbone: Callable[[Tensor], Tensor],
+    *,
+    name: str,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    include_preprocessing: bool = False,
+    dropout: float = 0.2,
+    default_side: int = 256,
+) -> keras.Model:
+    """Wrap a backbone function in the input, the head and the weights of a classifier.
+
+    The public constructors pass their arguments through; they document them.
+    """
+    if pooling not in (None, "avg", "max"):
+        raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
+    _check_weights(weights)
+    if input_shape is None:
+        input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
+    image = image_input(input_tensor, tuple(input_shape))
+    x = backbone(preprocess(image) if include_preprocessing else image)
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        x = layers.Dropout(dropout, name="head_dropout")(x)
+        x = layers.Dense(
+            classes,
+            activation=classifier_activation,
+            kernel_initializer=CLASSIFIER_INITIALIZER,
+            name="predictions",
+        )(x)
+    elif pooling == "avg":
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif pooling == "max":
+        x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        model.load_weights(os.fspath(weights))
+    return model
+
+
+def _check_weights(weights) -> None:
+    """Reject a preset name or a missing file before the model is built."""
+    if weights is None:
+        return
+    path = os.fspath(weights)
+    if not os.path.exists(path):
+        if os.sep not in path and "." not in path:
+            raise ValueError(
+                f"`weights={path!r}`: pretrained weights are not available yet in this version. "
+                "Use None (random weights) or the path of a .weights.h5 or .keras file."
+            )
+        raise FileNotFoundError(
+            f"`weights`: there is no file {path!r}. Expected None or the path of a .weights.h5 or "
+            ".keras file written by `save_weights` or `save`."
+        )
+    if not path.endswith((".weights.h5", ".keras")):
+        raise ValueError(
+            f"`weights`: expected a file ending in .weights.h5 or .keras, got {path!r}."
+        )
+
+
+def features(model: keras.Model) -> keras.Model:
+    """The backbone of a model as a pyramid of feature maps, for detection and segmentation.
+
+    The weights are shared with `model`; layers beyond the last stage are left out.
+
+    Args:
+        model: A model of this package, with or without its top, also one loaded from a file.
+
+    Returns:
+        A model with the inputs of `model` and a dict of outputs: "P2", "P3", "P4", "P5", the last
+        tensor of stages 2 to 5, at strides 4, 8, 16, 32 (with `output_stride=16` P5 is at 16,
+        with 8 P4 and P5 are at 8).
+
+    Raises:
+        ValueError: `model` has no layers named `stage2_...` to `stage5_...`.
+
+    Example:
+        >>> import keras_parc
+        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 96, 3))
+        >>> {key: map.shape[1:] for key, map in keras_parc.features(backbone).output.items()}
+        {'P2': (16, 24, 64), 'P3': (8, 12, 96), 'P4': (4, 6, 128), 'P5': (2, 3, 160)}
+    """
+    pyramid = {}
+    for stage in range(2, 6):
+        members = [layer for layer in model.layers if layer.name.startswith(f"stage{stage}_")]
+        if not members:
+            raise ValueError(
+                f"`features` takes a model of keras_parc, whose layers are named 'stage2_...' to "
+                f"'stage5_...'; {model.name!r} has no layer 'stage{stage}_...'."
+            )
+        pyramid[f"P{stage}"] = members[-1].output
+    return keras.Model(model.input, pyramid, name=f"{model.name}_features")
