@@ -80,7 +80,7 @@ def image_classifier(
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
-    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
     if weights is not None:
         model.load_weights(os.fspath(weights))

@@ -1,0 +1,195 @@
+"""The model zoo: counts, sizes, arguments, features, files, wrong input."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+import pytest
+
+import keras_parc
+from keras_parc import MobileViTS, ParCNetH, ParCNetS, ParCNetXS
+
+small = functools.partial(ParCNetXS, input_shape=(64, 64, 3), classes=10)
+
+
+def run(model, x):
+    return np.asarray(model(x, training=False))
+
+
+def parameters(model):
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+# Parameters and multiply-adds at 256x256 counted on the authors' code.
+COUNTS = [
+    (ParCNetXS, {}, 2_185_384, 944_016_896),
+    (ParCNetS, {}, 5_037_088, 1_657_347_584),
+    (ParCNetH, {}, 20_403_940, 8_544_418_656),
+    (MobileViTS, {}, 5_578_632, 2_000_831_488),
+    (ParCNetS, {"position_embedding": False}, 5_011_488, 1_657_347_584),
+    (ParCNetS, {"channel_attention": False}, 4_951_672, 1_657_267_200),
+    (ParCNetS, {"kernel": "big_1/4"}, 4_961_696, 1_632_878_080),
+    (ParCNetS, {"kernel": "big_1/2"}, 4_979_872, 1_641_512_448),
+]
+
+
+@pytest.mark.parametrize(("build", "ablation", "count", "macs"), COUNTS)
+def test_counts(build, ablation, count, macs):
+    model = build(**ablation)
+    assert parameters(model) == count
+    assert keras_parc.count_macs(model) == pytest.approx(macs, rel=1e-9)
+
+
+def test_the_reconstructed_block_has_the_size_of_the_paper():
+    model = ParCNetS(meta_former=False, input_shape=(64, 64, 3))
+    assert round(parameters(model) / 1e6, 1) == 5.3
+    assert model(np.zeros((1, 64, 64, 3)), training=False).shape == (1, 1000)
+
+
+def test_macs_of_an_unknown_size():
+    model = ParCNetXS(input_shape=(None, None, 3))
+    assert keras_parc.count_macs(model, (256, 256)) == 944_016_896
+    with pytest.raises(ValueError, match="pass `input_size"):
+        keras_parc.count_macs(model)
+
+
+@pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (100, 36)])
+def test_any_size_from_32_with_one_image(build, size):
+    x = np.random.default_rng(0).normal(size=(1, *size, 3)).astype("float32")
+    fixed = build(input_shape=(*size, 3), classes=7)
+    free = build(input_shape=(None, None, 3), classes=7)
+    free.set_weights(fixed.get_weights())
+    y = run(fixed, x)
+    assert y.shape == (1, 7)
+    assert y.sum() == pytest.approx(1.0, abs=1e-5)
+    np.testing.assert_allclose(run(free, x), y, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])
+def test_weights_fit_every_size(build):
+    source = build(input_shape=(64, 64, 3), classes=7)
+    target = build(input_shape=(96, 32, 3), classes=7)
+    target.set_weights(source.get_weights())
+
+
+def test_top_and_pooling():
+    assert small(include_top=False).output_shape == (None, 2, 2, 640)
+    assert small(include_top=False, pooling="avg").output_shape == (None, 640)
+    assert small(include_top=False, pooling="max").output_shape == (None, 640)
+    assert ParCNetXS(include_top=False).input_shape == (None, None, None, 3)
+    assert ParCNetXS().input_shape == (None, 256, 256, 3)
+    assert small(name="mine").name == "mine"
+    logits = small(classifier_activation=None).get_layer("predictions").activation
+    assert logits is keras.activations.linear
+
+
+def test_input_tensor():
+    inputs = keras.Input((64, 48, 3))
+    x = keras.layers.Rescaling(2.0)(inputs)
+    model = small(input_tensor=x, input_shape=None)
+    assert model.input is inputs
+    assert model.output_shape == (None, 10)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_preprocessing_takes_rgb_bytes(dtype):
+    plain = small(classifier_activation=None)
+    whole = small(classifier_activation=None, include_preprocessing=True)
+    whole.set_weights(plain.get_weights())
+    rgb = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(dtype)
+    expected = run(plain, rgb[..., ::-1].astype("float32") / 255)
+    np.testing.assert_allclose(run(whole, rgb), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])
+@pytest.mark.parametrize(
+    ("output_stride", "strides"), [(32, (4, 8, 16, 32)), (16, (4, 8, 16, 16)), (8, (4, 8, 8, 8))]
+)
+def test_features(build, output_stride, strides, tmp_path):
+    model = build(input_shape=(64, 96, 3), output_stride=output_stride)
+    pyramid = keras_parc.features(model)
+    expected = {
+        f"P{level}": (None, 64 // stride, 96 // stride, channels)
+        for level, stride, channels in zip(range(2, 6), strides, (64, 96, 128, 160), strict=True)
+    }
+    assert {key: tensor.shape for key, tensor in pyramid.output.items()} == expected
+    assert "head_expand_conv" not in [layer.name for layer in pyramid.layers]
+    # The weights are shared, and a loaded model has features too.
+    assert pyramid.get_layer("stem_conv") is model.get_layer("stem_conv")
+    if output_stride == 32:
+        model.save(tmp_path / "m.keras")
+        x = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
+        loaded = keras_parc.features(keras.models.load_model(tmp_path / "m.keras"))
+        for key, value in pyramid(x, training=False).items():
+            np.testing.assert_allclose(np.asarray(loaded(x, training=False)[key]), value, atol=1e-5)
+
+
+def test_features_of_a_foreign_model():
+    foreign = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)], name="other")
+    with pytest.raises(ValueError, match="'other' has no layer 'stage2_"):
+        keras_parc.features(foreign)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        functools.partial(small, include_preprocessing=True),
+        functools.partial(MobileViTS, input_shape=(None, None, 3), classes=10),
+        functools.partial(small, kernel="big_1/2", channel_attention=False),
+        functools.partial(small, meta_former=False),
+    ],
+    ids=["parc_net", "mobilevit", "big_kernel", "no_meta_former"],
+)
+def test_keras_file_round_trip(build, tmp_path):
+    model = build()
+    x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    expected = run(model, x)
+    np.testing.assert_allclose(run(loaded, x), expected, atol=1e-6)
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = build(weights=tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(run(again, x), expected, atol=1e-6)
+
+
+def test_one_training_step_changes_every_weight():
+    """Nothing is cut off from the loss; batch 2 is enough for the attention's normalization."""
+    model = small()
+    before = [np.array(v) for v in model.trainable_variables]
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    x = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype("float32")
+    model.fit(x, np.arange(4), verbose=0, batch_size=4)
+    same = [
+        v.path
+        for v, old in zip(model.trainable_variables, before, strict=True)
+        if np.array_equal(old, np.array(v))
+    ]
+    assert same == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"input_shape": (31, 64, 3)}, ValueError, "height must be at least 32, got 31"),
+        ({"input_shape": (64, 64)}, ValueError, r"\(height, width, channels\), got \(64, 64\)"),
+        ({"input_tensor": np.zeros((1, 64, 64, 3))}, ValueError, "Keras tensor.*ndarray"),
+        ({"pooling": "sum"}, ValueError, "'avg' or 'max', got 'sum'"),
+        ({"classes": 0}, ValueError, "at least 1, got 0"),
+        ({"weights": "imagenet"}, ValueError, "pretrained weights are not available yet"),
+        ({"weights": "no/such.weights.h5"}, FileNotFoundError, "no/such.weights.h5"),
+        ({"weights": __file__}, ValueError, r"ending in .weights.h5 or .keras"),
+        ({"kernel": "big"}, ValueError, "one of .*'parc'.*got 'big'"),
+        ({"kernel": "big_1/2", "meta_former": False}, ValueError, "'parc'` only"),
+        ({"output_stride": 64}, ValueError, "32, 16 or 8, got 64"),
+        (
+            {"include_preprocessing": True, "input_shape": (64, 64, 1)},
+            ValueError,
+            "RGB images of 3 channels, got 1",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ParCNetXS(**arguments)
