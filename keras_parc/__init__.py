@@ -2,6 +2,7 @@
 
 from keras_parc.classification import features
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
+from keras_parc.lite import TFLiteModel, to_tflite
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
@@ -16,6 +17,8 @@ __all__ = [
     "ParCNetXS",
     "ParCV",
     "PositionEmbedding",
+    "TFLiteModel",
     "count_macs",
     "features",
+    "to_tflite",
 ]

@@ -1,0 +1,45 @@
+# Two commands on a bare machine with make and Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-torch lint format lock clean
+
+demo: $(VENV)/.installed
+	$(BIN)/keras-parc demo --out report
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m any_backend
+
+# PyTorch is large and no dependency; this installs it into the same environment.
+test-torch: $(VENV)/.installed
+	$(BIN)/pip install torch==2.13.0
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "keras_parc needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	    "Try make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The set of versions that was tested together; write it anew after changing pyproject.toml.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet '.[dev]'
+	{ echo "# Versions tested together; written by make lock."; \
+	  build/lock/bin/pip freeze --exclude keras_parc; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build report *.egg-info .pytest_cache .ruff_cache

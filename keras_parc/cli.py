@@ -1,0 +1,97 @@
+"""The command `keras-parc`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="ParC-Net as a Keras 3 model zoo that ends in a fast int8 .tflite.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep subcommands even while there is only one."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    quick: Annotated[
+        bool, typer.Option(help="Prove in a minute that everything runs; learns nothing.")
+    ] = False,
+) -> None:
+    """Train ParC-Net-XS on digit scenes, export it to fp32 and int8, measure, write a report."""
+    from keras_parc.demo import QUICK, DemoSettings, run_demo
+
+    run_demo(out, QUICK if quick else DemoSettings())
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A .keras or .tflite classifier.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line. Default: labels.txt beside the model."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Classify image files with a Keras or a .tflite model."""
+    from keras_parc.predict import classify, load_classifier
+
+    scores = classify(load_classifier(model), images)
+    names = _class_names(labels, model, scores.shape[1])
+    results = [
+        {
+            "image": str(path),
+            "guesses": [
+                {"class": names[i], "score": float(row[i])} for i in (-row).argsort()[:top]
+            ],
+        }
+        for path, row in zip(images, scores, strict=True)
+    ]
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    table = Table("image", *(f"guess {i + 1}" for i in range(min(top, scores.shape[1]))))
+    for result in results:
+        guesses = (f"{each['class']}  {each['score']:.3f}" for each in result["guesses"])
+        table.add_row(result["image"], *guesses)
+    Console().print(table)
+
+
+def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
+    beside = model.with_name("labels.txt")
+    if labels is None and not beside.is_file():
+        return [str(number) for number in range(classes)]
+    path = labels or beside
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no label file {str(path)!r}.")
+    names = path.read_text().splitlines()
+    if len(names) != classes:
+        raise ValueError(
+            f"{str(path)!r} has {len(names)} lines, but the model has {classes} classes."
+        )
+    return names
+
+
+def main() -> None:
+    """Run the command; a user's mistake ends in one line and status 2."""
+    try:
+        app()
+    except (OSError, ValueError) as error:
+        print(f"keras-parc: {error}", file=sys.stderr)
+        sys.exit(2)

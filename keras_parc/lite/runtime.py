@@ -1,0 +1,93 @@
+"""Running a `.tflite` file on the current LiteRT runtime."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class TFLiteModel:
+    """A `.tflite` file as a function of images.
+
+    Args:
+        path: The file.
+        threads: Threads of the runtime, at least 1.
+
+    Attributes:
+        path: The file.
+        input_shape: Shape of the input, `(1, height, width, channels)`.
+        input_dtype: Type of the input.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a TensorFlow Lite model, or the runtime refuses it.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.TFLiteModel(path)(numpy.zeros((5, 32, 32, 3))).shape
+        (5, 2)
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+        with open(self.path, "rb") as file:
+            if file.read(8)[4:] != b"TFL3":
+                raise ValueError(
+                    f"{str(path)!r} is not a TensorFlow Lite model: its identifier 'TFL3' is "
+                    "missing. Export one with `keras_parc.to_tflite`."
+                )
+        try:
+            self._interpreter = Interpreter(str(self.path), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"The runtime refuses {str(path)!r}: {error}") from error
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        self.input_shape = tuple(int(side) for side in self._input["shape"])
+        self.input_dtype = np.dtype(self._input["dtype"])
+
+    def operators(self) -> list[str]:
+        """Names of the operations in the file, in order, before any delegate takes them over."""
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        plain = Interpreter(
+            str(self.path),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        return [op["op_name"] for op in plain._get_ops_details()]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Run images `(n, height, width, channels)` one by one.
+
+        Returns:
+            The outputs as float32, `(n, ...)`; quantized ones are brought back to real numbers.
+
+        Raises:
+            ValueError: The images are not of the model's size.
+        """
+        images = np.asarray(images)
+        if images.shape[1:] != self.input_shape[1:]:
+            raise ValueError(
+                f"Images must be (n, {', '.join(map(str, self.input_shape[1:]))}), got "
+                f"{images.shape}."
+            )
+        return np.stack([self._one(image[None]) for image in images])
+
+    def _one(self, image: np.ndarray) -> np.ndarray:
+        scale, zero_point = self._input["quantization"]
+        if self.input_dtype != np.float32 and scale:
+            limits = np.iinfo(self.input_dtype)
+            image = np.clip(np.rint(image / scale + zero_point), limits.min, limits.max)
+        self._interpreter.set_tensor(self._input["index"], image.astype(self.input_dtype))
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output["index"])[0]
+        scale, zero_point = self._output["quantization"]
+        if self._output["dtype"] != np.float32 and scale:
+            output = (output.astype("float32") - zero_point) * scale
+        return output

@@ -1,0 +1,113 @@
+"""Classifying image files with a `.keras` or a `.tflite` file."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from keras_parc.evaluate import class_scores
+from keras_parc.lite.runtime import TFLiteModel
+
+# The authors' evaluation rule at 256: the short side to 288, then the centre.
+CENTRE = 256 / 288
+
+
+def load_classifier(path: str | os.PathLike) -> keras.Model | TFLiteModel:
+    """Open a model file, whichever of the two formats it is.
+
+    Args:
+        path: A `.keras` or a `.tflite` file.
+
+    Returns:
+        A Keras model or a `TFLiteModel`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither, or is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if path.suffix == ".tflite":
+        return TFLiteModel(path)
+    if path.suffix != ".keras":
+        raise ValueError(
+            f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} is not a .keras file or is damaged: it is no complete zip archive."
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the content of the archive provokes
+        raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
+    """Read an image file as RGB at a model's size.
+
+    An image of just that size is taken as it is; any other is resized (bilinear) so that its short
+    side is 288/256 of the model's, and the centre is cut out, as the authors evaluate.
+
+    Args:
+        path: Any image file Pillow reads; its EXIF orientation is applied.
+        size: `(height, width)` in pixels.
+
+    Returns:
+        `(height, width, 3)` float32, 0..255.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not an image, or is damaged.
+    """
+    path, (height, width) = Path(path), size
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no image file {str(path)!r}.")
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{str(path)!r} is not an image file that Pillow can read.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image file {str(path)!r} is damaged: {error}") from error
+    if image.size != (width, height):
+        enlarged = (round(width / CENTRE), round(height / CENTRE))
+        image = ImageOps.fit(image, enlarged, Image.Resampling.BILINEAR)
+        left, top = (enlarged[0] - width) // 2, (enlarged[1] - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image, "float32")
+
+
+def classify(
+    model: keras.Model | TFLiteModel, paths: list[str | os.PathLike], size: int = 256
+) -> np.ndarray:
+    """Classify image files.
+
+    Args:
+        model: What `load_classifier` returns. A Keras model built without preprocessing gets BGR
+            0..1, as the authors' weights expect.
+        paths: Image files.
+        size: Side in pixels for a model without a fixed input size.
+
+    Returns:
+        `(n, classes)`: what the model puts out.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is not an image, or the model is not a classifier of images.
+    """
+    is_keras = isinstance(model, keras.Model)
+    shape = tuple(model.input_shape) if is_keras else model.input_shape
+    if len(shape) != 4 or shape[-1] != 3:
+        raise ValueError(f"The model takes {shape}, not images (batch, height, width, 3).")
+    images = np.stack([load_image(path, (shape[1] or size, shape[2] or size)) for path in paths])
+    if is_keras and all(layer.name != "rescale" for layer in model.layers):
+        images = images[..., ::-1] / 255
+    scores = class_scores(model, images)
+    if scores.ndim != 2:
+        raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")
+    return scores
