@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint format lock clean
+.PHONY: demo test test-torch test-arm lint format readme lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -16,6 +16,14 @@ test: $(VENV)/.installed lint
 test-torch: $(VENV)/.installed
 	$(BIN)/pip install torch==2.13.0
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend
+
+# Installs qemu and foreign packages into .arm/, as a plain user.
+test-arm: $(VENV)/.installed
+	tflite/emulation/setup.sh .arm armv7x armv7 arm64
+	$(BIN)/python -m pytest -m arm
+
+readme: $(VENV)/.installed
+	$(BIN)/python .ci/update_readme.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -42,4 +50,4 @@ lock:
 	mv constraints.txt.new constraints.txt
 
 clean:
-	rm -rf $(VENV) build report *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .arm build report *.egg-info .pytest_cache .ruff_cache

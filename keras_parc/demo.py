@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def train(settings: DemoSettings, training, validation, console: Console):
         .map(random_crop((side, side), seed=settings.seed), num_parallel_calls=2)
         .prefetch(2)
     )
+    # Keras warns that the data set does its own shuffling, which is what is wanted.
+    warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
     history = model.fit(
         training,
         validation_data=validation.batch(100).map(one_hot).cache(),

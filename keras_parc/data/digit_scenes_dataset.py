@@ -50,7 +50,9 @@ class DigitScenesConfig(tfds.core.BuilderConfig):
     Example:
         >>> scenes = SceneConfig(image_size=(96, 128), digits=(1, 2), scale=(0.3, 0.6))
         >>> config = DigitScenesConfig(scenes=scenes, train=100, validation=10, test=10)
-        >>> data = tfds.load("digit_scenes", split="train", builder_kwargs={"config": config})
+        >>> builder = tfds.builder("digit_scenes", config=config)
+        >>> builder.info.features["image"].shape
+        (96, 128, 3)
     """
 
     name: str = "custom"
@@ -87,8 +89,8 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     `digit_scene(i, split, ...)`.
 
     Example:
-        >>> train, info = tfds.load("digit_scenes/detect", split="train", with_info=True)
-        >>> info.features["image"].shape
+        >>> import keras_parc.data
+        >>> tfds.builder("digit_scenes/detect").info.features["image"].shape
         (128, 128, 3)
     """
 

@@ -1,0 +1,74 @@
+"""Write the generated tables of README.md: `make readme`.
+
+The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
+a copy of the `report.json` of a real `make demo`.
+"""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import keras_parc
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+# Accuracy as published: ParC-Net's paper, Table 1; no XS and H there.
+MODELS = {
+    "ParCNetXS": "",
+    "ParCNetS": "78.6",
+    "ParCNetH": "",
+    "MobileViTS": "78.4",
+}
+
+
+def models() -> str:
+    lines = [
+        "| model | parameters | multiply-adds, 256x256 | ImageNet top-1 in the paper |",
+        "|---|---|---|---|",
+    ]
+    for name, accuracy in MODELS.items():
+        model = getattr(keras_parc, name)()
+        count = sum(math.prod(v.shape) for v in model.trainable_variables)
+        macs = keras_parc.count_macs(model) / 1e6
+        lines.append(f"| `{name}` | {count:,} | {macs:,.0f} M | {accuracy} |")
+    return "\n".join(lines)
+
+
+def demo() -> str:
+    report = json.loads((ROOT / "tflite/results/demo.json").read_text())
+    lines = [
+        "| | test accuracy | agrees with Keras | size | time of one image, relative |",
+        "|---|---|---|---|---|",
+    ]
+    for name, accuracy in report["accuracy"].items():
+        size = report["bytes"].get(name)
+        lines.append(
+            f"| {name} | {100 * accuracy:.1f} % | {100 * report['agreement_with_keras'][name]:.1f} %"
+            f" | {f'{size / 1e6:.2f} MB' if size else ''}"
+            f" | {report['time_one_image_one_thread'][name]['ratio']:.3f} |"
+        )
+    settings = report["settings"]
+    lines.append(
+        f"\n{report['seconds']:.0f} s in all on {report['machine']}: "
+        f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
+    )
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """`text` with the part between each pair of markers made anew."""
+    for name, table in {"models": models(), "demo": demo()}.items():
+        pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
+        text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
+        assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"
+    return text
+
+
+if __name__ == "__main__":
+    old = README.read_text()
+    new = filled(old)
+    if "--check" in sys.argv:
+        sys.exit(0 if new == old else "README.md is not up to date: run `make readme`.")
+    README.write_text(new)
