@@ -43,11 +43,11 @@ def demo() -> str:
         "|---|---|---|---|---|",
     ]
     for name, accuracy in report["accuracy"].items():
-        size = report["bytes"].get(name)
+        agreement = 100 * report["agreement_with_keras"][name]
+        size = f"{report['bytes'][name] / 1e6:.2f} MB" if name in report["bytes"] else ""
+        ratio = report["time_one_image_one_thread"][name]["ratio"]
         lines.append(
-            f"| {name} | {100 * accuracy:.1f} % | {100 * report['agreement_with_keras'][name]:.1f} %"
-            f" | {f'{size / 1e6:.2f} MB' if size else ''}"
-            f" | {report['time_one_image_one_thread'][name]['ratio']:.3f} |"
+            f"| {name} | {100 * accuracy:.1f} % | {agreement:.1f} % | {size} | {ratio:.3f} |"
         )
     settings = report["settings"]
     lines.append(
