@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# TensorFlow's own log: warnings and errors only.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test test-torch test-arm lint format readme lock clean
 

@@ -1,12 +1,9 @@
 """The command `keras-parc`."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import typer
 from rich.console import Console
