@@ -15,7 +15,11 @@ Tensor = Any  # A KerasTensor while a model is built.
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.9  # Keras' momentum; PyTorch calls it 0.1.
 BLOCK_DROPOUT = 0.1
-FAN_OUT = initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def fan_out() -> initializers.Initializer:
+    """The authors' initializer of convolutions; one per layer, since one repeats its values."""
+    return initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 def norm(x: Tensor, name: str) -> Tensor:
@@ -51,9 +55,9 @@ def conv(
             depthwise_initializer=initializers.RandomNormal(stddev=deviation),
             **shared,
         )(x)
-    return layers.Conv2D(filters, kernel_size, groups=groups, kernel_initializer=FAN_OUT, **shared)(
-        x
-    )
+    return layers.Conv2D(
+        filters, kernel_size, groups=groups, kernel_initializer=fan_out(), **shared
+    )(x)
 
 
 def conv_norm_act(

@@ -9,7 +9,6 @@ from keras import layers, ops
 from keras_parc.blocks import Tensor
 
 MIN_SIDE = 32
-CLASSIFIER_INITIALIZER = keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 def image_input(input_tensor: Tensor | None, shape: tuple, minimum: int = MIN_SIDE) -> Tensor:
@@ -73,7 +72,7 @@ def image_classifier(
         x = layers.Dense(
             classes,
             activation=classifier_activation,
-            kernel_initializer=CLASSIFIER_INITIALIZER,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             name="predictions",
         )(x)
     elif pooling == "avg":

@@ -2,6 +2,8 @@
 
 import functools
 import math
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -52,6 +54,33 @@ def test_macs_of_an_unknown_size():
     assert keras_parc.count_macs(model, (256, 256)) == 944_016_896
     with pytest.raises(ValueError, match="pass `input_size"):
         keras_parc.count_macs(model)
+
+
+@pytest.mark.parametrize("build", [small, functools.partial(MobileViTS, input_shape=(64, 64, 3))])
+def test_layers_of_one_shape_start_with_different_weights(build):
+    """An initializer shared by layers would give all of them the same values."""
+    seen = {}
+    for variable in build().trainable_variables:
+        value = np.array(variable)
+        if value.std() == 0:  # zeros and ones
+            continue
+        digest = value.tobytes()
+        assert digest not in seen, f"{variable.path} equals {seen[digest]}"
+        seen[digest] = variable.path
+
+
+def test_a_seed_gives_the_same_weights_in_every_process():
+    code = (
+        "import keras, keras_parc, numpy as np; keras.utils.set_random_seed(3); "
+        "model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=3); "
+        "print(repr([float(np.abs(w).sum()) for w in model.get_weights()]))"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    assert len(runs[0].stdout) > 1000
 
 
 @pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])
