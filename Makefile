@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-torch lint format lock clean
+.PHONY: demo test test-torch test-mediapipe lint format lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -16,6 +16,10 @@ test: $(VENV)/.installed lint
 test-torch: $(VENV)/.installed
 	$(BIN)/pip install torch==2.13.0
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend
+
+# MediaPipe gets an environment of its own, .mediapipe/; .ci/packages.txt has what it needs.
+test-mediapipe: $(VENV)/.installed
+	$(BIN)/python -m pytest -m mediapipe
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ DETECTIONS = {
     "score": ("score",),
     "number of detections": ("num", "count"),
 }
+# What flatbuffers and zipfile raise on damaged content.
+DAMAGE = (
+    *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,8 @@ class Metadata:
     """What a `.tflite` file says about itself.
 
     Args:
-        labels: Names of the classes, in the order of the scores. No line breaks.
+        labels: Names of the classes, a list of strings without line breaks, in the order of the
+            scores.
         name: Name of the model.
         description: What it does.
         version: Its version, such as "1.0".
@@ -173,7 +180,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata | None:
             if model.Metadata(i).Name() == ENTRY.encode():
                 data = model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy()
                 return _understand(decode("ModelMetadata", bytes(data)), content)
-    except (ValueError, TypeError, IndexError, KeyError, struct.error, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
     return None
 
@@ -192,7 +199,7 @@ def _describe(model, metadata: Metadata) -> dict:
         raise ValueError("A model of one subgraph with one input is needed.")
     graph = model.subgraphs[0]
     _check_input(graph.tensors[graph.inputs[0]], metadata)
-    shapes = [tuple(graph.tensors[index].shape) for index in graph.outputs]
+    shapes = [tuple(graph.tensors[index].shape.tolist()) for index in graph.outputs]
     subgraph = {
         "input_tensor_metadata": [
             {
@@ -223,7 +230,7 @@ def _describe(model, metadata: Metadata) -> dict:
 def _check_input(tensor, metadata):
     from ai_edge_litert.schema_py_generated import TensorType
 
-    shape = tuple(tensor.shape)
+    shape = tuple(tensor.shape.tolist())
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
         raise ValueError(f"The input must be one RGB image (1, height, width, 3), got {shape}.")
     if tensor.type not in (TensorType.FLOAT32, TensorType.UINT8, TensorType.INT8):
