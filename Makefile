@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # TensorFlow's own log: warnings and errors only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-torch test-arm lint format readme lock clean
+.PHONY: demo test test-torch test-arm test-web test-mediapipe lint format readme lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -26,6 +26,14 @@ test-arm: $(VENV)/.installed
 
 readme: $(VENV)/.installed
 	$(BIN)/python .ci/update_readme.py
+
+# The browser's runtime in headless Chromium; .ci/packages.txt has what it needs.
+test-web: $(VENV)/.installed
+	$(BIN)/python -m pytest -m web
+
+# MediaPipe gets an environment of its own, .mediapipe/; .ci/packages.txt has what it needs.
+test-mediapipe: $(VENV)/.installed
+	$(BIN)/python -m pytest -m mediapipe
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -52,4 +60,4 @@ lock:
 	mv constraints.txt.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .arm build report *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .arm .mediapipe build report *.egg-info .pytest_cache .ruff_cache
