@@ -1,6 +1,7 @@
 """The demonstration: ParC-Net learns, shrinks to int8 and classifies, in minutes on two cores."""
 
 import json
+import logging
 import os
 import platform
 import sys
@@ -149,6 +150,8 @@ def run_demo(
         True
     """
     console = console or Console()
+    for name in ("tensorflow", "absl"):  # notices of KerasCV and TFDS that ask for nothing
+        logging.getLogger(name).setLevel(logging.ERROR)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
