@@ -1,13 +1,22 @@
 """Conversion of a Keras model to a `.tflite` file of built-in operations only."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_parc.files import replacing
+from keras_parc.lite import flatbuffer
+from keras_parc.lite.deploy import input_shape, rewrite
+from keras_parc.lite.emission import emit
+from keras_parc.lite.forms import check_target
+from keras_parc.lite.graph import Graph
+from keras_parc.lite.importing import import_model
+
+QUANTIZE = (None, "float16", "dynamic", "int8")
+IO = ("float32", "uint8", "int8")
 
 
 def to_tflite(
@@ -16,27 +25,38 @@ def to_tflite(
     input_size: tuple[int, int] | None = None,
     quantize: str | None = None,
     calibration: Iterable[np.ndarray] | None = None,
+    io: str = "float32",
+    *,
+    rewrite: bool = True,
+    target: str = "litert",
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
+
+    The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
+    `keras_parc.agreement` how well it follows the model.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
         path: The file to write, ending in `.tflite`. Written under a temporary name and renamed.
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
-        quantize: None for float32, or "int8": weights per channel and activations in int8, input
-            and output stay float32.
+        quantize: None for float32; "float16": weights in float16; "dynamic": weights in int8,
+            activations in float32; "int8": weights per channel and activations in int8.
         calibration: For "int8": images as the model takes them, `(n, height, width, channels)` or
             an iterable of `(height, width, channels)`; a hundred or more from the training data.
+        io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
+        rewrite: False converts the model as it is, for comparison.
+        target: See `deploy`.
 
     Returns:
         The path written.
 
     Raises:
         ValueError: An argument out of its range, an input size unknown or against the model's, or
-            calibration images that are missing, of the wrong shape or not finite.
+            calibration images that are missing, of the wrong shape or range, or not finite.
         RuntimeError: Keras does not run on TensorFlow, or the graph needs an operation that is
             not built in.
+        OSError: The folder cannot be written.
 
     Example:
         >>> import keras_parc, tempfile
@@ -50,14 +70,48 @@ def to_tflite(
             f"Export needs the TensorFlow backend, Keras runs on {keras.config.backend()!r}. Save "
             "the model, then load and export it with KERAS_BACKEND=tensorflow."
         )
-    import tensorflow as tf
-
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"`path` must end in .tflite, got {str(path)!r}.")
-    if quantize not in (None, "int8"):
-        raise ValueError(f"`quantize` must be None or 'int8', got {quantize!r}.")
-    shape = _input_shape(model, input_size)
+    if quantize not in QUANTIZE:
+        raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
+    if io not in IO or (io != "float32" and quantize != "int8"):
+        raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
+    check_target(target)
+    shape = input_shape(model, input_size)
+    images = None
+    if quantize == "int8":
+        images = calibration_images(calibration, shape, model)
+    # Before the work: the folder may not be writable.
+    with replacing(path) as temporary:
+        temporary.touch()
+        softmax = False
+        if rewrite:
+            model, softmax = _rewritten(model, shape, target, quantize == "int8")
+        content = _convert(model, shape, quantize, images, io, "float32" if softmax else io)
+        temporary.write_bytes(_finish(content, model, quantize, io if softmax else None))
+    return path
+
+
+def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:
+    """The deployed model, and whether a last softmax was cut off it."""
+    graph = import_model(model, shape)
+    rewrite(graph, target)
+    softmax = cut and _cut_softmax(graph)
+    return emit(graph), softmax
+
+
+def _cut_softmax(graph: Graph) -> bool:
+    last = graph.outputs[0]
+    if len(graph.outputs) > 1 or last.op != "activation" or last["kind"] != "softmax":
+        return False
+    graph.outputs = list(last.inputs)
+    return True
+
+
+def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
+    import tensorflow as tf
+
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
     function = tf.function(lambda image: model(image, training=False), input_signature=[signature])
     # Given the Keras model itself, the converter leaves the variables out of the file.
@@ -67,46 +121,45 @@ def to_tflite(
         [function.get_concrete_function()], holder
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantize == "int8":
-        images = list(_calibration_images(calibration, shape))
+    converter.allow_custom_ops = False
+    if quantize is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None]] for image in images)
+        converter.inference_input_type = tf.as_dtype(input_type)
+        converter.inference_output_type = tf.as_dtype(output_type)
     try:
-        content = converter.convert()
+        return converter.convert()
     except Exception as error:  # the converter's own error class is not public
         raise RuntimeError(
             f"{model.name!r} cannot be converted to built-in operations: {error}"
         ) from error
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return path
 
 
-def _input_shape(model, input_size) -> tuple[int, int, int]:
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        shapes = [tuple(tensor.shape) for tensor in model.inputs]
-        raise ValueError(f"A model over one image input is needed, got the inputs {shapes}.")
-    height, width, channels = model.inputs[0].shape[1:]
-    if input_size is None:
-        input_size = (height, width)
-    if None in input_size:
-        raise ValueError(
-            f"The input size of {model.name!r} is not fixed: pass `input_size=(height, width)`."
-        )
-    for side, own, wanted in zip(("height", "width"), (height, width), input_size, strict=True):
-        if own not in (None, wanted):
-            raise ValueError(
-                f"`input_size` asks for {side} {wanted}, but {model.name!r} is built for {own}. "
-                "Build it with that size, or with None for both sides."
-            )
-    return (*input_size, channels)
+def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None) -> bytes:
+    """What is done to the bytes before they are written."""
+    if quantize != "int8":
+        return content
+    file = flatbuffer.read(content)
+    matrices = [w for layer in model.layers for w in layer.get_weights() if w.ndim == 3]
+    flatbuffer.symmetric_products(file, matrices)
+    if softmax_io is not None:
+        flatbuffer.append_softmax(file, softmax_io)
+    return flatbuffer.write(file)
 
 
-def _calibration_images(calibration, shape) -> Iterator[np.ndarray]:
+def calibration_images(calibration, shape, model: keras.Model) -> list[np.ndarray]:
+    """Check calibration images, `(height, width, channels)` each, and return them as float32.
+
+    Raises:
+        ValueError: None at all, or one of the wrong shape or range, or not finite.
+    """
     if calibration is None:
         raise ValueError("`quantize='int8'` needs `calibration` images from the training data.")
-    count = 0
+    images = []
     for count, image in enumerate(calibration, 1):
         image = np.asarray(image, "float32")
         if image.shape != shape:
@@ -116,6 +169,25 @@ def _calibration_images(calibration, shape) -> Iterator[np.ndarray]:
             )
         if not np.isfinite(image).all():
             raise ValueError(f"Calibration image {count} holds NaN or infinity.")
-        yield image
-    if not count:
+        images.append(image)
+    if not images:
         raise ValueError("`calibration` holds no images; a hundred or more are needed.")
+    _check_range(images, model)
+    return images
+
+
+def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
+    low, high = min(image.min() for image in images), max(image.max() for image in images)
+    kinds = {type(layer).__name__ for layer in model.layers}
+    if high == low:
+        raise ValueError(f"All calibration images are the same one value, {low}.")
+    if "Rescaling" in kinds and (low < 0 or high <= 1 or high > 255):
+        raise ValueError(
+            f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "
+            f"images lie in {low:.3g}..{high:.3g}."
+        )
+    if not kinds & {"Rescaling", "Normalization"} and low >= 0 and high > 16:
+        raise ValueError(
+            f"{model.name!r} has no preprocessing inside, but the calibration images look like "
+            f"pixels ({low:.3g}..{high:.3g}): scale them as in training."
+        )

@@ -62,8 +62,7 @@ def deploy(
         >>> len(keras_parc.deploy(model).layers) < len(model.layers)
         True
     """
-    if target not in forms.TABLE:
-        raise ValueError(f"`target` must be one of {list(forms.TABLE)}, got {target!r}.")
+    forms.check_target(target)
     graph = import_model(model, input_shape(model, input_size))
     rewrite(graph, target)
     return emit(graph)

@@ -35,6 +35,12 @@ def form_of(length: int, target: str) -> str:
     return next(form for shortest, form in TABLE[target] if length >= shortest)
 
 
+def check_target(target: str) -> None:
+    """Raise a ValueError for a target that has no row in the table."""
+    if target not in TABLE:
+        raise ValueError(f"`target` must be one of {list(TABLE)}, got {target!r}.")
+
+
 def lower_circulars(graph: Graph, target: str) -> None:
     """Replace every circular convolution by the operations of its form."""
     for node in graph.nodes():
