@@ -150,7 +150,7 @@ EMITTERS = {
     "pad": lambda node, name, x: layers.ZeroPadding2D(node["amount"], name=name)(x),
     "permute": lambda node, name, x: ops.take(x, [int(i) for i in node["order"]], axis=-1),
     "product": _product,
-    "reshape": lambda node, name, x: layers.Reshape(node.shape, name=name)(x),
+    "reshape": lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
     "resize": _resize,
     "slice": lambda node, name, x: x[..., node["start"] : node["stop"]],
     "tile": _tile,

@@ -15,7 +15,8 @@ each other rounds once, at the end. Shapes leave the batch out.
 | add, multiply, concat | concat along the channels |
 | slice, permute | start and stop; order: channels |
 | pad, mean | amount ((top, bottom), (left, right)); mean over the map, sides kept |
-| reshape, transpose, matmul | axes, the batch being axis 0; transposed: second operand |
+| reshape | what is left over goes into the batch |
+| transpose, matmul | axes, the batch being 0; transposed: whether the second operand is |
 | normalize | epsilon: to mean 0 and variance 1 over the channels |
 | resize | size: bilinear, half-pixel centres |
 | keep | operation, arguments: called as it is |

@@ -74,8 +74,9 @@ def _passes(node: Node) -> bool:
         return node["kind"] in ELEMENTWISE
     if node.op == "depthwise":
         return node["kernel"].shape[-1] == 1
-    if node.op == "reshape":
-        return node.inputs[0].shape[-1] == node.shape[-1]
+    if node.op in ("reshape", "transpose"):
+        last = node.op == "reshape" or node["axes"][-1] == len(node.shape)
+        return last and node.inputs[0].channels == node.channels
     return node.op in ("affine", "circular", "add", "multiply", "pad", "mean", "resize")
 
 

@@ -79,8 +79,9 @@ def _takes(node: Node, reader: Node) -> bool:
         return True
     if reader.op == "pad":
         return no_shift
-    if reader.op == "reshape":
-        return node.shape[:-1] == (1, 1) and reader.shape == node.shape[-1:]
+    if reader.op in ("reshape", "transpose", "resize"):
+        last = reader.op != "transpose" or reader["axes"][-1] == len(node.shape)
+        return last and reader.channels == node.channels and node["shift"].ndim == 1
     if reader.op == "multiply":
         return no_shift and one_side
     if reader.op == "add":
@@ -109,7 +110,7 @@ def _map(node: Node, reader: Node) -> np.ndarray:
     shape = node.shape
     if node["shift"].ndim == 1:
         if reader.op == "dense":
-            return node["shift"][None]
+            return node["shift"]
         if reader.op == "circular":
             shape = (1, 1)
         elif not _pads(reader):
