@@ -8,8 +8,7 @@ import keras
 import numpy as np
 
 from keras_parc.files import replacing
-from keras_parc.lite import flatbuffer
-from keras_parc.lite.deploy import input_shape, rewrite
+from keras_parc.lite import flatbuffer, rewriting
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
@@ -78,7 +77,7 @@ def to_tflite(
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
     check_target(target)
-    shape = input_shape(model, input_size)
+    shape = rewriting.input_shape(model, input_size)
     images = None
     if quantize == "int8":
         images = calibration_images(calibration, shape, model)
@@ -96,7 +95,7 @@ def to_tflite(
 def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:
     """The deployed model, and whether a last softmax was cut off it."""
     graph = import_model(model, shape)
-    rewrite(graph, target)
+    rewriting.rewrite(graph, target)
     softmax = cut and _cut_softmax(graph)
     return emit(graph), softmax
 

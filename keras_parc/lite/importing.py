@@ -12,9 +12,15 @@ from keras_parc.lite.readers import Unknown, need
 log = logging.getLogger(__name__)
 READERS = readers.READERS | attention.READERS
 IDENTITY = (
-    "ActivityRegularization AlphaDropout Dropout GaussianDropout GaussianNoise Identity "
-    "SpatialDropout2D StochasticDepth"
-).split()
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout2D",
+    "StochasticDepth",
+)
 
 
 def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:

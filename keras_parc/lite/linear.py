@@ -10,9 +10,7 @@ def scale_input(node: Node, scale: np.ndarray) -> None:
     if node.op == "circular":
         axis = "height" if node["height"] is not None else "width"
         node[axis] = node[axis] * scale
-    elif node.op == "dense":
-        node["kernel"] = node["kernel"] * scale[:, None]
-    elif node.op == "depthwise":
+    elif node.op == "dense" or node.op == "depthwise":
         node["kernel"] = node["kernel"] * scale[:, None]
     else:
         groups, each = node["groups"], node["kernel"].shape[2]
@@ -62,9 +60,7 @@ def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
 def _tap(node: Node, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     if node.op == "depthwise":
         return (x[..., None] * kernel).reshape(*x.shape[:2], -1)
-    parts = zip(
-        np.split(x, node["groups"], -1), np.split(kernel, node["groups"], -1), strict=True
-    )
+    parts = zip(np.split(x, node["groups"], -1), np.split(kernel, node["groups"], -1), strict=True)
     return np.concatenate([a @ b for a, b in parts], -1)
 
 
