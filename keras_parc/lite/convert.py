@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_parc.files import replacing
 from keras_parc.lite import flatbuffer, rewriting
+from keras_parc.lite.calibration import calibration_images, observe_ranges
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
@@ -110,6 +111,7 @@ def _cut_softmax(graph: Graph) -> bool:
 
 def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
     import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
 
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
     function = tf.function(lambda image: model(image, training=False), input_signature=[signature])
@@ -127,11 +129,17 @@ def _convert(model, shape, quantize, images, input_type: str, output_type: str) 
         converter.target_spec.supported_types = [tf.float16]
     if quantize == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
-        converter.inference_input_type = tf.as_dtype(input_type)
-        converter.inference_output_type = tf.as_dtype(output_type)
+        converter.representative_dataset = lambda: iter([[images[0][None]]])
+        converter._experimental_calibrate_only = True
     try:
-        return converter.convert()
+        content = converter.convert()
+        if quantize == "int8":
+            content = mlir_quantize(
+                observe_ranges(content, images),
+                input_data_type=tf.as_dtype(input_type),
+                output_data_type=tf.as_dtype(output_type),
+            )
+        return content
     except Exception as error:  # the converter's own error class is not public
         raise RuntimeError(
             f"{model.name!r} cannot be converted to built-in operations: {error}"
@@ -148,45 +156,3 @@ def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None)
     if softmax_io is not None:
         flatbuffer.append_softmax(file, softmax_io)
     return flatbuffer.write(file)
-
-
-def calibration_images(calibration, shape, model: keras.Model) -> list[np.ndarray]:
-    """Check calibration images, `(height, width, channels)` each, and return them as float32.
-
-    Raises:
-        ValueError: None at all, or one of the wrong shape or range, or not finite.
-    """
-    if calibration is None:
-        raise ValueError("`quantize='int8'` needs `calibration` images from the training data.")
-    images = []
-    for count, image in enumerate(calibration, 1):
-        image = np.asarray(image, "float32")
-        if image.shape != shape:
-            raise ValueError(
-                f"Calibration image {count} must be {shape} (height, width, channels), got "
-                f"{image.shape}."
-            )
-        if not np.isfinite(image).all():
-            raise ValueError(f"Calibration image {count} holds NaN or infinity.")
-        images.append(image)
-    if not images:
-        raise ValueError("`calibration` holds no images; a hundred or more are needed.")
-    _check_range(images, model)
-    return images
-
-
-def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
-    low, high = min(image.min() for image in images), max(image.max() for image in images)
-    kinds = {type(layer).__name__ for layer in model.layers}
-    if high == low:
-        raise ValueError(f"All calibration images are the same one value, {low}.")
-    if "Rescaling" in kinds and (low < 0 or high <= 1 or high > 255):
-        raise ValueError(
-            f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "
-            f"images lie in {low:.3g}..{high:.3g}."
-        )
-    if not kinds & {"Rescaling", "Normalization"} and low >= 0 and high > 16:
-        raise ValueError(
-            f"{model.name!r} has no preprocessing inside, but the calibration images look like "
-            f"pixels ({low:.3g}..{high:.3g}): scale them as in training."
-        )
