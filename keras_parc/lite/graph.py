@@ -110,10 +110,11 @@ def apply_everywhere(graph: Graph, *rules: Rule) -> None:
     changed = True
     while changed:
         changed = False
+        consumers = graph.consumers()
         for node in graph.nodes():
-            consumers = graph.consumers()
             if node in consumers and any(rule(graph, node, consumers) for rule in rules):
                 changed = True
+                consumers = graph.consumers()
 
 
 def affine(x: Node, scale, shift, name: str) -> Node:

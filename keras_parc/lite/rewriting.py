@@ -85,6 +85,10 @@ def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple
     Raises:
         ValueError: The model does not take one image, or `input_size` is missing or impossible.
     """
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"A functional model is needed, {model.name!r} is subclassed or not yet built."
+        )
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         shapes = [tuple(tensor.shape) for tensor in model.inputs]
         raise ValueError(f"A model over one image input is needed, got the inputs {shapes}.")

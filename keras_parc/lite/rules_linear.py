@@ -40,12 +40,16 @@ def push_forward(graph: Graph, node: Node, consumers) -> bool:
     readers = list(dict.fromkeys(consumers[node]))
     if not readers or not all(_takes(node, reader) for reader in readers):
         return False
+    _pass_on(graph, node, readers)
+    return True
+
+
+def _pass_on(graph: Graph, node: Node, readers: list[Node]) -> None:
     for reader in readers:
         if reader.op in LINEAR:
             _into_linear(graph, node, reader)
         else:
             _past(graph, node, reader)
-    return True
 
 
 def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
@@ -64,6 +68,8 @@ def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
     node["shift"] = node["shift"] / node["scale"]
     node["scale"] = np.ones_like(node["scale"])
     graph.replace(node, scale, readers)
+    # At once: two affine maps in a row would be merged again.
+    _pass_on(graph, scale, readers)
     return True
 
 
