@@ -13,25 +13,11 @@ from keras_parc import MobileViTS, ParCNetH, ParCNetS, ParCNetXS, TFLiteModel, t
 from keras_parc.lite import flatbuffer
 
 # All that a rewritten ParC-Net may contain; every one is in TensorFlow Lite's built-in set.
-ALLOWED = set(
-    [
-        "ADD",
-        "BATCH_MATMUL",
-        "CONCATENATION",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "DEQUANTIZE",
-        "LOGISTIC",
-        "MEAN",
-        "MUL",
-        "PAD",
-        "QUANTIZE",
-        "RESHAPE",
-        "SOFTMAX",
-        "STRIDED_SLICE",
-        "TRANSPOSE",
-    ]
-)
+ALLOWED = {
+    *("ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE"),
+    *("LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESHAPE", "SOFTMAX", "STRIDED_SLICE"),
+    "TRANSPOSE",
+}
 
 
 def photos(count, side, seed=0):

@@ -9,6 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.lite.runtime import TFLiteModel, open_file, operators
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -43,20 +45,17 @@ def inspect(path: str | os.PathLike) -> Inspection:
         >>> keras_parc.inspect(path).partitions
         1
     """
-    from keras_parc.lite.runtime import TFLiteModel
-
-    model = TFLiteModel(path)
-    interpreter = model._interpreter
+    interpreter = open_file(path)
     nodes = interpreter._get_ops_details()
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
-    outputs = interpreter.get_output_details()
+    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Inspection(
         size=Path(path).stat().st_size,
-        operations=dict(Counter(model.operators()).most_common()),
+        operations=dict(Counter(operators(path)).most_common()),
         partitions=len(delegates),
         outside=dict(Counter(_outside(nodes, delegates, outputs)).most_common()),
-        input_shape=model.input_shape,
-        input_dtype=model.input_dtype.name,
+        input_shape=tuple(int(side) for side in image["shape"]),
+        input_dtype=np.dtype(image["dtype"]).name,
         output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
     )
 
@@ -110,8 +109,6 @@ def agreement(
         >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
         1.0
     """
-    from keras_parc.lite.runtime import TFLiteModel
-
     images = np.asarray(list(images), "float32")
     if not len(images):
         raise ValueError("`images` is empty.")
