@@ -1,66 +1,61 @@
-"""Calibration images, and the range of every tensor over them.
+"""Calibration images from arrays, a folder of image files or a data set, checked."""
 
-TensorFlow's calibrator is not used for the ranges: it reads an operation's inputs after having run
-it, and TensorFlow Lite runs elementwise operations in place. In `x * relu6(x + 3)` it records the
-product's range for the relu6, ten times too wide or more; so for every residual sum. Here the
-tensors are kept apart.
-"""
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_parc.lite import flatbuffer
+ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MOST_IMAGES = 500
 
 
-def observe_ranges(content: bytes, images: list[np.ndarray]) -> bytes:
-    """Write into a float file, made for quantization, what range its tensors have.
+def calibration_images(
+    source: str | os.PathLike | Iterable | None,
+    shape: tuple[int, int, int],
+    model: keras.Model,
+    limit: int = MOST_IMAGES,
+) -> list[np.ndarray]:
+    """Collect and check the images that int8 ranges are measured on.
 
     Args:
-        content: The file, with a range for each tensor that is to be quantized; it is replaced.
-        images: `(height, width, channels)` each.
+        source: One of
+            - images as the model takes them: an array `(n, height, width, channels)` or an
+              iterable of `(height, width, channels)`;
+            - a `tf.data` or TFDS data set of images, `(image, label)` pairs or dictionaries with
+              an "image", batched or not;
+            - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
+              them. Of more than `limit`, every so many-th, so that all classes are visited.
+        shape: `(height, width, channels)` of the export.
+        model: The model to be exported; tells whether it takes pixels.
+        limit: The most images to take, at least 1; of anything but a folder, the first ones.
 
     Returns:
-        The file with the smallest and largest value of each such tensor over the images.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=content,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
-    file = flatbuffer.read(content)
-    tensors = file.subgraphs[0].tensors
-    wanted = [
-        index
-        for index, tensor in enumerate(tensors)
-        if tensor.quantization is not None and tensor.quantization.min is not None
-    ]
-    low, high = np.full(len(wanted), np.inf), np.full(len(wanted), -np.inf)
-    (entry,) = interpreter.get_input_details()
-    for image in images:
-        interpreter.set_tensor(entry["index"], image[None])
-        interpreter.invoke()
-        for i, index in enumerate(wanted):
-            values = interpreter.get_tensor(index)
-            low[i], high[i] = min(low[i], values.min()), max(high[i], values.max())
-    for i, index in enumerate(wanted):
-        tensors[index].quantization.min = np.float32([low[i]])
-        tensors[index].quantization.max = np.float32([high[i]])
-    return flatbuffer.write(file)
-
-
-def calibration_images(calibration, shape, model: keras.Model) -> list[np.ndarray]:
-    """Check calibration images, `(height, width, channels)` each, and return them as float32.
+        The images, float32.
 
     Raises:
-        ValueError: None at all, or one of the wrong shape or range, or not finite.
+        FileNotFoundError: There is no such folder.
+        ValueError: No images, or one of the wrong shape or range, or not finite.
+
+    Example:
+        >>> import keras_parc
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=True)
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3))
+        >>> len(calibration_images(pixels, (32, 32, 3), model))
+        5
     """
-    if calibration is None:
+    if source is None:
         raise ValueError("`quantize='int8'` needs `calibration` images from the training data.")
+    if limit < 1:
+        raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    if isinstance(source, (str, os.PathLike)):
+        found = _from_folder(Path(source), shape, model, limit)
+    else:
+        found = _from_elements(source, len(shape))
     images = []
-    for count, image in enumerate(calibration, 1):
+    for count, image in enumerate(islice(found, limit), 1):
         image = np.asarray(image, "float32")
         if image.shape != shape:
             raise ValueError(
@@ -71,22 +66,56 @@ def calibration_images(calibration, shape, model: keras.Model) -> list[np.ndarra
             raise ValueError(f"Calibration image {count} holds NaN or infinity.")
         images.append(image)
     if not images:
-        raise ValueError("`calibration` holds no images; a hundred or more are needed.")
+        raise ValueError("`calibration` holds no images; several hundred are needed.")
     _check_range(images, model)
     return images
 
 
+def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
+    for element in source:
+        if isinstance(element, dict):
+            if "image" not in element:
+                raise ValueError(
+                    f"The calibration data set has no 'image', only {sorted(element)}."
+                )
+            element = element["image"]
+        elif isinstance(element, tuple):
+            element = element[0]
+        element = np.asarray(element)
+        yield from element if element.ndim == rank + 1 else (element,)
+
+
+def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterator[np.ndarray]:
+    from keras_parc.predict import load_image
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
+    if shape[-1] != 3:
+        raise ValueError(f"Image files have 3 channels, the model takes {shape[-1]}: pass arrays.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not paths:
+        raise ValueError(f"The folder {str(folder)!r} holds no image files.")
+    chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    for number in chosen:
+        image = load_image(paths[number], shape[:2])
+        # Without preprocessing inside: BGR 0..1, as the authors' weights expect.
+        yield image if _kinds(model) & {"Rescaling", "Normalization"} else image[..., ::-1] / 255
+
+
+def _kinds(model: keras.Model) -> set[str]:
+    return {type(layer).__name__ for layer in model.layers}
+
+
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
     low, high = min(image.min() for image in images), max(image.max() for image in images)
-    kinds = {type(layer).__name__ for layer in model.layers}
     if high == low:
         raise ValueError(f"All calibration images are the same one value, {low}.")
-    if "Rescaling" in kinds and (low < 0 or high <= 1 or high > 255):
+    if "Rescaling" in _kinds(model) and (low < 0 or high <= 1 or high > 255):
         raise ValueError(
             f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "
             f"images lie in {low:.3g}..{high:.3g}."
         )
-    if not kinds & {"Rescaling", "Normalization"} and low >= 0 and high > 16:
+    if not _kinds(model) & {"Rescaling", "Normalization"} and low >= 0 and high > 16:
         raise ValueError(
             f"{model.name!r} has no preprocessing inside, but the calibration images look like "
             f"pixels ({low:.3g}..{high:.3g}): scale them as in training."

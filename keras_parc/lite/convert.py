@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_parc.files import replacing
-from keras_parc.lite import flatbuffer, rewriting
-from keras_parc.lite.calibration import calibration_images, observe_ranges
+from keras_parc.lite import flatbuffer, int8, rewriting
+from keras_parc.lite.calibration import calibration_images
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
@@ -24,7 +23,7 @@ def to_tflite(
     path: str | os.PathLike,
     input_size: tuple[int, int] | None = None,
     quantize: str | None = None,
-    calibration: Iterable[np.ndarray] | None = None,
+    calibration: str | os.PathLike | Iterable | None = None,
     io: str = "float32",
     *,
     rewrite: bool = True,
@@ -42,8 +41,9 @@ def to_tflite(
             unknown.
         quantize: None for float32; "float16": weights in float16; "dynamic": weights in int8,
             activations in float32; "int8": weights per channel and activations in int8.
-        calibration: For "int8": images as the model takes them, `(n, height, width, channels)` or
-            an iterable of `(height, width, channels)`; a hundred or more from the training data.
+        calibration: For "int8": several hundred images from the training data, as the model takes
+            them: `(n, height, width, channels)`, an iterable of `(height, width, channels)`, a
+            `tf.data` set, or a folder of image files; see `calibration_images`.
         io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
         rewrite: False converts the model as it is, for comparison.
         target: See `deploy`.
@@ -111,7 +111,6 @@ def _cut_softmax(graph: Graph) -> bool:
 
 def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
     import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
 
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
     function = tf.function(lambda image: model(image, training=False), input_signature=[signature])
@@ -123,27 +122,19 @@ def _convert(model, shape, quantize, images, input_type: str, output_type: str) 
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     converter.allow_custom_ops = False
-    if quantize is not None:
+    if quantize in ("float16", "dynamic"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if quantize == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: iter([[images[0][None]]])
-        converter._experimental_calibrate_only = True
     try:
         content = converter.convert()
-        if quantize == "int8":
-            content = mlir_quantize(
-                observe_ranges(content, images),
-                input_data_type=tf.as_dtype(input_type),
-                output_data_type=tf.as_dtype(output_type),
-            )
-        return content
     except Exception as error:  # the converter's own error class is not public
         raise RuntimeError(
             f"{model.name!r} cannot be converted to built-in operations: {error}"
         ) from error
+    if quantize == "int8":
+        content = int8.quantize(content, images, input_type, output_type)
+    return content
 
 
 def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None) -> bytes:
