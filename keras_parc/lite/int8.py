@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_parc.lite import flatbuffer
 from keras_parc.lite.intermediate import Intermediate
-from keras_parc.lite.ranges import Ranges, choose_ranges
+from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
 
 
 def quantize(
@@ -46,11 +46,14 @@ def quantize(
     from tensorflow.lite.python.convert import mlir_quantize
 
     ranges = choose_ranges(Intermediate(content), images, method)
-    return mlir_quantize(
+    content = mlir_quantize(
         _with_ranges(content, ranges),
         input_data_type=tf.as_dtype(input_type),
         output_data_type=tf.as_dtype(output_type),
     )
+    model = flatbuffer.read(content)
+    _coarsen_addends(model)
+    return flatbuffer.write(model)
 
 
 def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
@@ -61,3 +64,24 @@ def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
         quantization.min, quantization.max = np.float32([low]), np.float32([high])
         model.subgraphs[0].tensors[tensor].quantization = quantization
     return flatbuffer.write(model)
+
+
+def _coarsen_addends(model) -> None:
+    """Give constants that are added a scale that XNNPACK takes; such small ones hardly matter."""
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) != flatbuffer.BUILTIN.ADD:
+            continue
+        result = graph.tensors[operator.outputs[0]]
+        for tensor in (graph.tensors[each] for each in operator.inputs):
+            data = model.buffers[tensor.buffer].data
+            if data is None or not len(data) or tensor.type != flatbuffer.TYPES["int8"]:
+                continue
+            least = result.quantization.scale[0] * NARROWEST_INPUT
+            scale, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+            if scale < least:
+                values = np.rint((np.asarray(data, "uint8").view("int8") - zero) * (scale / least))
+                model.buffers[tensor.buffer].data = values.astype("int8").view("uint8")
+                tensor.quantization.scale = np.float32([least])
+                tensor.quantization.zeroPoint = np.int64([0])

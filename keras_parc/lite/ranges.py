@@ -19,8 +19,8 @@ from keras_parc.lite.intermediate import Function, Intermediate, identity
 METHODS = ("minmax", "mse", "mse_seen")
 BINS = 2048
 STEPS = 24  # Ends tried on either side of zero.
-MOST_VALUES = 1 << 15  # Of one tensor and image that go into its histogram.
-# A fixed range, or the same values as before, moved: the range of the input holds.
+MOST_VALUES = 1 << 13  # Of one tensor and image that go into its histogram.
+# The same values as before, moved.
 MOVES = ("CONCATENATION", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE")
 # XNNPACK takes an ADD only where no input's scale is more than 2 ** 10 below the output's.
 NARROWEST_INPUT = 1 / 256
@@ -89,17 +89,25 @@ def least_error(low: float, high: float, counts: np.ndarray, seen: Function = id
     edges = np.linspace(low, high, len(counts) + 1)
     values = ((edges[1:] + edges[:-1]) / 2)[counts > 0]
     weights, exact = counts[counts > 0], seen(values)
-    best, chosen = np.inf, (low, high)
     shares = 1 - np.arange(STEPS) / STEPS
-    for down in low * shares if low < 0 else (0.0,):
-        for up in high * shares if high > 0 else (0.0,):
-            step = (up - down) / 255
-            zero = np.clip(np.rint(-128 - down / step), -128, 127)
-            coded = (np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step
-            error = weights @ (seen(coded) - exact) ** 2
-            if error < best:
-                best, chosen = error, (float(down), float(up))
-    return chosen
+    lows, highs = low * shares if low < 0 else [0.0], high * shares if high > 0 else [0.0]
+
+    def best(candidates):
+        errors = [weights @ (seen(_rounded(values, *each)) - exact) ** 2 for each in candidates]
+        return candidates[int(np.argmin(errors))]
+
+    # Both ends together, then in turn: nearly the best of all pairs, in a fifth of the time.
+    chosen = best([(low * share, high * share) for share in shares])
+    for _ in range(2):
+        chosen = best([(end, chosen[1]) for end in lows])
+        chosen = best([(chosen[0], end) for end in highs])
+    return float(chosen[0]), float(chosen[1])
+
+
+def _rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    step = (high - low) / 255
+    zero = np.clip(np.rint(-128 - low / step), -128, 127)
+    return (np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step
 
 
 def _extremes(file: Intermediate, images) -> Ranges:
@@ -143,15 +151,23 @@ def _some(value: np.ndarray) -> np.ndarray:
 
 def _consistent(file: Intermediate, ranges: Ranges) -> Ranges:
     """Ranges that int8 operations and XNNPACK can take together."""
-    for operation in file.operations:
-        result = operation.outputs[0]
-        sources = [ranges[each] for each in operation.inputs if each in ranges]
-        if operation.name in MOVES and sources and result in ranges:
-            ranges[result] = (min(low for low, _ in sources), max(high for _, high in sources))
-        if operation.name == "ADD" and result in ranges:
-            width = (ranges[result][1] - ranges[result][0]) * NARROWEST_INPUT
+    _move(file, ranges)
+    for operation in reversed(file.operations):  # What reads a tensor comes before what makes it.
+        least = 1.0 if operation.name in MOVES else NARROWEST_INPUT
+        if operation.outputs[0] in ranges and operation.name in ("ADD", *MOVES):
+            low, high = ranges[operation.outputs[0]]
             for each in operation.inputs:
-                if each in ranges and ranges[each][1] - ranges[each][0] < width:
-                    share = width / (ranges[each][1] - ranges[each][0])
-                    ranges[each] = (ranges[each][0] * share, ranges[each][1] * share)
+                if each in ranges:
+                    own_low, own_high = ranges[each]
+                    share = max(least * (high - low) / (own_high - own_low), 1.0)
+                    ranges[each] = (own_low * share, own_high * share)
+    _move(file, ranges)
     return ranges
+
+
+def _move(file: Intermediate, ranges: Ranges) -> None:
+    for operation in file.operations:
+        sources = [ranges[each] for each in operation.inputs if each in ranges]
+        if operation.name in MOVES and sources and operation.outputs[0] in ranges:
+            lows, highs = zip(*sources, strict=True)
+            ranges[operation.outputs[0]] = (min(lows), max(highs))
