@@ -76,7 +76,7 @@ def explain(
             f"Images must be {reference.shape(reference.input)[1:]}, got {images.shape[1:]}."
         )
     pairs = match(reference, coarse)
-    forced = _Forced(Path(float_path).read_bytes())
+    forced = Forced(Path(float_path).read_bytes())
     totals = {ours: _Total(reference, coarse, ours, theirs) for _, ours, theirs in pairs}
     for image in images:
         reference.run(image)
@@ -124,7 +124,7 @@ def _counts(file: Intermediate, operation: Operation) -> bool:
     return operation.name not in CONVERSIONS and file.is_real(operation.outputs[0])
 
 
-class _Forced:
+class Forced:
     """The float file with every operation's inputs given from outside."""
 
     def __init__(self, content: bytes):
@@ -158,6 +158,7 @@ class _Forced:
         return self._places[tensor]
 
     def run(self, values: dict[int, np.ndarray], image: np.ndarray) -> None:
+        """Run every operation once, on tensors given by their numbers in the file."""
         self._interpreter.set_tensor(self._image, image[None])
         for tensor, place in self._places.items():
             if tensor in values:
@@ -165,6 +166,7 @@ class _Forced:
         self._interpreter.invoke()
 
     def value(self, tensor: int) -> np.ndarray:
+        """What the operation that makes a tensor made of its inputs."""
         return self._interpreter.get_tensor(tensor)
 
 
