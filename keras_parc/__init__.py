@@ -2,7 +2,7 @@
 
 from keras_parc.classification import features
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
-from keras_parc.lite import TFLiteModel, to_tflite
+from keras_parc.lite import TFLiteModel, agreement, deploy, inspect, to_tflite
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
@@ -18,7 +18,10 @@ __all__ = [
     "ParCV",
     "PositionEmbedding",
     "TFLiteModel",
+    "agreement",
     "count_macs",
+    "deploy",
     "features",
+    "inspect",
     "to_tflite",
 ]

@@ -1,13 +1,21 @@
 """Conversion of a Keras model to a `.tflite` file of built-in operations only."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_parc.files import replacing
+from keras_parc.lite import flatbuffer, int8, rewriting
+from keras_parc.lite.calibration import calibration_images
+from keras_parc.lite.emission import emit
+from keras_parc.lite.forms import check_target
+from keras_parc.lite.graph import Graph
+from keras_parc.lite.importing import import_model
+
+QUANTIZE = (None, "float16", "dynamic", "int8")
+IO = ("float32", "uint8", "int8")
 
 
 def to_tflite(
@@ -15,28 +23,40 @@ def to_tflite(
     path: str | os.PathLike,
     input_size: tuple[int, int] | None = None,
     quantize: str | None = None,
-    calibration: Iterable[np.ndarray] | None = None,
+    calibration: str | os.PathLike | Iterable | None = None,
+    io: str = "float32",
+    *,
+    rewrite: bool = True,
+    target: str = "litert",
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
+
+    The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
+    `keras_parc.agreement` how well it follows the model.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
         path: The file to write, ending in `.tflite`. Written under a temporary name and renamed.
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
-        quantize: None for float32, or "int8": weights per channel and activations in int8, input
-            and output stay float32.
-        calibration: For "int8": images as the model takes them, `(n, height, width, channels)` or
-            an iterable of `(height, width, channels)`; a hundred or more from the training data.
+        quantize: None for float32; "float16": weights in float16; "dynamic": weights in int8,
+            activations in float32; "int8": weights per channel and activations in int8.
+        calibration: For "int8": several hundred images from the training data, as the model takes
+            them: `(n, height, width, channels)`, an iterable of `(height, width, channels)`, a
+            `tf.data` set, or a folder of image files; see `calibration_images`.
+        io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
+        rewrite: False converts the model as it is, for comparison.
+        target: See `deploy`.
 
     Returns:
         The path written.
 
     Raises:
         ValueError: An argument out of its range, an input size unknown or against the model's, or
-            calibration images that are missing, of the wrong shape or not finite.
+            calibration images that are missing, of the wrong shape or range, or not finite.
         RuntimeError: Keras does not run on TensorFlow, or the graph needs an operation that is
             not built in.
+        OSError: The folder cannot be written.
 
     Example:
         >>> import keras_parc, tempfile
@@ -50,14 +70,48 @@ def to_tflite(
             f"Export needs the TensorFlow backend, Keras runs on {keras.config.backend()!r}. Save "
             "the model, then load and export it with KERAS_BACKEND=tensorflow."
         )
-    import tensorflow as tf
-
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"`path` must end in .tflite, got {str(path)!r}.")
-    if quantize not in (None, "int8"):
-        raise ValueError(f"`quantize` must be None or 'int8', got {quantize!r}.")
-    shape = _input_shape(model, input_size)
+    if quantize not in QUANTIZE:
+        raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
+    if io not in IO or (io != "float32" and quantize != "int8"):
+        raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
+    check_target(target)
+    shape = rewriting.input_shape(model, input_size)
+    images = None
+    if quantize == "int8":
+        images = calibration_images(calibration, shape, model)
+    # Before the work: the folder may not be writable.
+    with replacing(path) as temporary:
+        temporary.touch()
+        softmax = False
+        if rewrite:
+            model, softmax = _rewritten(model, shape, target, quantize == "int8")
+        content = _convert(model, shape, quantize, images, io, "float32" if softmax else io)
+        temporary.write_bytes(_finish(content, model, quantize, io if softmax else None))
+    return path
+
+
+def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:
+    """The deployed model, and whether a last softmax was cut off it."""
+    graph = import_model(model, shape)
+    rewriting.rewrite(graph, target)
+    softmax = cut and _cut_softmax(graph)
+    return emit(graph), softmax
+
+
+def _cut_softmax(graph: Graph) -> bool:
+    last = graph.outputs[0]
+    if len(graph.outputs) > 1 or last.op != "activation" or last["kind"] != "softmax":
+        return False
+    graph.outputs = list(last.inputs)
+    return True
+
+
+def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
+    import tensorflow as tf
+
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
     function = tf.function(lambda image: model(image, training=False), input_signature=[signature])
     # Given the Keras model itself, the converter leaves the variables out of the file.
@@ -67,55 +121,29 @@ def to_tflite(
         [function.get_concrete_function()], holder
     )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if quantize == "int8":
-        images = list(_calibration_images(calibration, shape))
+    converter.allow_custom_ops = False
+    if quantize in ("float16", "dynamic"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
     try:
         content = converter.convert()
     except Exception as error:  # the converter's own error class is not public
         raise RuntimeError(
             f"{model.name!r} cannot be converted to built-in operations: {error}"
         ) from error
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return path
+    if quantize == "int8":
+        content = int8.quantize(content, images, input_type, output_type)
+    return content
 
 
-def _input_shape(model, input_size) -> tuple[int, int, int]:
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        shapes = [tuple(tensor.shape) for tensor in model.inputs]
-        raise ValueError(f"A model over one image input is needed, got the inputs {shapes}.")
-    height, width, channels = model.inputs[0].shape[1:]
-    if input_size is None:
-        input_size = (height, width)
-    if None in input_size:
-        raise ValueError(
-            f"The input size of {model.name!r} is not fixed: pass `input_size=(height, width)`."
-        )
-    for side, own, wanted in zip(("height", "width"), (height, width), input_size, strict=True):
-        if own not in (None, wanted):
-            raise ValueError(
-                f"`input_size` asks for {side} {wanted}, but {model.name!r} is built for {own}. "
-                "Build it with that size, or with None for both sides."
-            )
-    return (*input_size, channels)
-
-
-def _calibration_images(calibration, shape) -> Iterator[np.ndarray]:
-    if calibration is None:
-        raise ValueError("`quantize='int8'` needs `calibration` images from the training data.")
-    count = 0
-    for count, image in enumerate(calibration, 1):
-        image = np.asarray(image, "float32")
-        if image.shape != shape:
-            raise ValueError(
-                f"Calibration image {count} must be {shape} (height, width, channels), got "
-                f"{image.shape}."
-            )
-        if not np.isfinite(image).all():
-            raise ValueError(f"Calibration image {count} holds NaN or infinity.")
-        yield image
-    if not count:
-        raise ValueError("`calibration` holds no images; a hundred or more are needed.")
+def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None) -> bytes:
+    """What is done to the bytes before they are written."""
+    if quantize != "int8":
+        return content
+    file = flatbuffer.read(content)
+    matrices = [w for layer in model.layers for w in layer.get_weights() if w.ndim == 3]
+    flatbuffer.symmetric_products(file, matrices)
+    if softmax_io is not None:
+        flatbuffer.append_softmax(file, softmax_io)
+    return flatbuffer.write(file)

@@ -6,6 +6,40 @@ from pathlib import Path
 import numpy as np
 
 
+def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
+    """An interpreter of a `.tflite` file, tensors allocated; `delegate=False`: without XNNPACK.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a TensorFlow Lite model, or the runtime refuses it.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    with open(path, "rb") as file:
+        if file.read(8)[4:] != b"TFL3":
+            raise ValueError(
+                f"{str(path)!r} is not a TensorFlow Lite model: its identifier 'TFL3' is "
+                "missing. Export one with `keras_parc.to_tflite`."
+            )
+    kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = Interpreter(
+            str(path), num_threads=threads, experimental_op_resolver_type=kernels
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"The runtime refuses {str(path)!r}: {error}") from error
+    return interpreter
+
+
+def operators(path: str | os.PathLike) -> list[str]:
+    """Names of the operations in a file, in order, before any delegate takes them over."""
+    return [each["op_name"] for each in open_file(path, delegate=False)._get_ops_details()]
+
+
 class TFLiteModel:
     """A `.tflite` file as a function of images.
 
@@ -31,22 +65,8 @@ class TFLiteModel:
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
-        from ai_edge_litert.interpreter import Interpreter
-
         self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(f"There is no model file {str(path)!r}.")
-        with open(self.path, "rb") as file:
-            if file.read(8)[4:] != b"TFL3":
-                raise ValueError(
-                    f"{str(path)!r} is not a TensorFlow Lite model: its identifier 'TFL3' is "
-                    "missing. Export one with `keras_parc.to_tflite`."
-                )
-        try:
-            self._interpreter = Interpreter(str(self.path), num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"The runtime refuses {str(path)!r}: {error}") from error
+        self._interpreter = open_file(path, threads)
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         self.input_shape = tuple(int(side) for side in self._input["shape"])
@@ -54,13 +74,7 @@ class TFLiteModel:
 
     def operators(self) -> list[str]:
         """Names of the operations in the file, in order, before any delegate takes them over."""
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-        plain = Interpreter(
-            str(self.path),
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        return [op["op_name"] for op in plain._get_ops_details()]
+        return operators(self.path)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run images `(n, height, width, channels)` one by one.

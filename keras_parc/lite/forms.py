@@ -1,0 +1,140 @@
+"""The forms of a circular convolution, and the table that chooses among them.
+
+Measured for the whole spatial part of a ParC block, one thread on x86 with AVX-512 and VNNI,
+ai-edge-litert 2.3; time relative to the paper's form (tile, one depthwise convolution per half
+and axis), float32 / int8:
+
+| form | 40x40 | 32x32 | 20x20 | 16x16 | 10x10 | 8x8 |
+|---|---|---|---|---|---|---|
+| depthwise, 25 taps | .12 / .07 | .13 / .06 | 1.3 / .93 | 1.14 / 1.02 | 2.0 / .92 | .83 / .88 |
+| circulant product | .05 / .02 | .07 / .02 | .59 / .58 | .71 / .53 | 1.02 / .89 | 2.6 / 2.2 |
+"""
+
+import numpy as np
+
+from keras_parc.lite.graph import Graph, Node, affine
+from keras_parc.lite.linear import circulant
+
+# Target: (shortest length, form), longest first. "portable" is for runtimes whose XNNPACK has no
+# int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7): XNNPACK's depthwise kernels end at 25 taps,
+# a longer one takes a general path ten times slower.
+TABLE = {
+    "litert": ((10, "circulant"), (1, "depthwise")),
+    "portable": ((25, "split"), (1, "depthwise")),
+}
+MOST_TAPS = 25
+
+
+def form_of(length: int, target: str) -> str:
+    """The form of a circular convolution of `length` taps.
+
+    Example:
+        >>> form_of(32, "litert"), form_of(8, "litert"), form_of(32, "portable")
+        ('circulant', 'depthwise', 'split')
+    """
+    return next(form for shortest, form in TABLE[target] if length >= shortest)
+
+
+def check_target(target: str) -> None:
+    """Raise a ValueError for a target that has no row in the table."""
+    if target not in TABLE:
+        raise ValueError(f"`target` must be one of {list(TABLE)}, got {target!r}.")
+
+
+def lower_circulars(graph: Graph, target: str) -> None:
+    """Replace every circular convolution by the operations of its form."""
+    for node in graph.nodes():
+        if node.op == "circular":
+            graph.replace(node, _lower(node, target))
+
+
+def _lower(node: Node, target: str) -> Node:
+    kernels = {axis: node[axis] for axis in ("height", "width") if node[axis] is not None}
+    if len(kernels) == 2:
+        _balance(kernels)
+    product = {
+        axis: kernel
+        for axis, kernel in kernels.items()
+        if form_of(len(kernel), target) == "circulant"
+    }
+    bias = node["bias"]
+    x = node.inputs[0]
+    if product:
+        x = _products(x, product, node.name)
+    rest = [axis for axis in kernels if axis not in product]
+    for axis in rest:
+        kernel = kernels[axis]
+        whole = form_of(len(kernel), target) == "depthwise"
+        own = np.zeros(node.channels)
+        if axis == rest[-1] and bias.ndim == 1:
+            own, bias = bias, own
+        x = _depthwise(x, kernel, axis, own, len(kernel) + 1 if whole else MOST_TAPS, node.name)
+    return affine(x, 1.0, bias, f"{node.name}_shift") if np.any(bias) else x
+
+
+def _balance(kernels: dict[str, np.ndarray]) -> None:
+    """Give both kernels of a channel the same largest value.
+
+    The constant of an int8 BATCH_MATMUL has one scale for all its channels.
+    """
+    height, width = (np.abs(kernels[axis]).max(0) for axis in ("height", "width"))
+    ratio = np.sqrt(np.divide(width, height, where=height > 0, out=np.ones_like(height)))
+    ratio[ratio == 0] = 1.0
+    kernels["height"] = kernels["height"] * ratio
+    kernels["width"] = kernels["width"] / ratio
+
+
+def _transpose(x: Node, axes: tuple[int, ...], name: str) -> Node:
+    """Axes count from 1, the batch being 0."""
+    return Node("transpose", [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
+
+
+def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
+    """Products with circulant matrices from the right, channels first: along the width, then up.
+
+    The constant must be the right operand, and symmetric in int8, for XNNPACK to take it.
+    """
+    order = "hwc"
+    for axis in ("width", "height"):
+        if axis not in kernels:
+            continue
+        wanted = "chw" if axis == "width" else "cwh"
+        if order != wanted:
+            axes = tuple(order.index(each) + 1 for each in wanted)
+            x, order = _transpose(x, axes, f"{name}_{wanted}"), wanted
+        attrs = {"matrix": circulant(kernels[axis])}
+        x = Node("product", [x], x.shape, f"{name}_{axis}", attrs)
+    return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
+
+
+def _depthwise(x: Node, kernel, axis: str, bias, most: int, name: str) -> Node:
+    """Depthwise convolutions of at most `most` taps over the input tiled with itself, summed.
+
+    One of n taps over 2n values returns n + 1: a zero last tap saves cutting one off, and at
+    8 taps fills XNNPACK's kernel of 9.
+    """
+    n, channels = kernel.shape
+    tiled = list(x.shape)
+    tiled[0 if axis == "height" else 1] *= 2
+    tiled = Node("tile", [x], tuple(tiled), f"{name}_{axis}_tiled", {"axis": axis})
+    kernel = np.concatenate([kernel, np.zeros((1, channels))])
+    total = None
+    for start in range(0, n + 1, most):
+        taps = kernel[start : start + most]
+        source = tiled
+        if len(taps) <= n:
+            cut = {"axis": axis, "start": start, "length": n + len(taps) - 1}
+            shape = list(tiled.shape)
+            shape[0 if axis == "height" else 1] = cut["length"]
+            source = Node("window", [tiled], tuple(shape), f"{name}_{axis}_from_{start}", cut)
+        taps = taps[:, None] if axis == "height" else taps[None]
+        attrs = {
+            "kernel": taps[..., None],
+            "bias": np.zeros(channels) if start else bias,
+            "strides": (1, 1),
+            "padding": "valid",
+            "dilation": (1, 1),
+        }
+        part = Node("depthwise", [source], x.shape, f"{name}_{axis}_{start}", attrs)
+        total = part if total is None else Node("add", [total, part], x.shape, part.name + "_sum")
+    return total

@@ -1,0 +1,123 @@
+"""What is inside a `.tflite` file, and how much of it the XNNPACK delegate takes."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_parc.lite.runtime import TFLiteModel, open_file, operators
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The facts about a file; see `inspect`."""
+
+    size: int  # bytes
+    operations: dict[str, int]  # name to count, most frequent first
+    partitions: int  # pieces of the graph that XNNPACK runs
+    outside: dict[str, int]  # operations left to the runtime's own kernels
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    output_dtypes: tuple[str, ...]
+
+
+def inspect(path: str | os.PathLike) -> Inspection:
+    """Read a `.tflite` file with the current LiteRT runtime.
+
+    Args:
+        path: The file.
+
+    Returns:
+        An `Inspection`. The best case is one partition and nothing outside it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The runtime refuses the file.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.inspect(path).partitions
+        1
+    """
+    interpreter = open_file(path)
+    nodes = interpreter._get_ops_details()
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Inspection(
+        size=Path(path).stat().st_size,
+        operations=dict(Counter(operators(path)).most_common()),
+        partitions=len(delegates),
+        outside=dict(Counter(_outside(nodes, delegates, outputs)).most_common()),
+        input_shape=tuple(int(side) for side in image["shape"]),
+        input_dtype=np.dtype(image["dtype"]).name,
+        output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
+    )
+
+
+def _outside(nodes, delegates, outputs) -> list[str]:
+    """Names of the operations that run, found from the outputs backwards.
+
+    The runtime lists replaced operations too: where a delegate makes a tensor, they do not run.
+    """
+    maker = {}
+    for node in [*nodes, *delegates]:
+        maker.update({int(tensor): node for tensor in node["outputs"]})
+    running, waiting = {}, [each["index"] for each in outputs]
+    while waiting:
+        node = maker.get(int(waiting.pop()))
+        if node is not None and node["index"] not in running:
+            running[node["index"]] = node["op_name"]
+            waiting.extend(tensor for tensor in node["inputs"] if tensor >= 0)
+    return [name for name in running.values() if name != "DELEGATE"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a file follows its model; see `agreement`."""
+
+    same_class: float  # fraction of images (or pixels) with the same largest value
+    signal_to_noise_db: float  # of the outputs, all together
+    largest_difference: float
+
+
+def agreement(
+    model: keras.Model, path: str | os.PathLike, images: Iterable[np.ndarray]
+) -> Agreement:
+    """Compare a file with the Keras model it was made from.
+
+    Args:
+        model: A model of one output.
+        path: The file.
+        images: As the model takes them, `(n, height, width, channels)`, at least one.
+
+    Returns:
+        An `Agreement` over all the images.
+
+    Raises:
+        ValueError: No images, or images of another size than the file's.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
+        1.0
+    """
+    images = np.asarray(list(images), "float32")
+    if not len(images):
+        raise ValueError("`images` is empty.")
+    found = TFLiteModel(path)(images)
+    expected = np.stack([np.asarray(model(each[None], training=False))[0] for each in images])
+    noise = np.mean((found - expected) ** 2)
+    decibels = 10 * np.log10(np.mean(expected**2) / noise) if noise else np.inf
+    return Agreement(
+        same_class=float(np.mean(found.argmax(-1) == expected.argmax(-1))),
+        signal_to_noise_db=float(decibels),
+        largest_difference=float(np.abs(found - expected).max()),
+    )

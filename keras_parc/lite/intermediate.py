@@ -1,0 +1,173 @@
+"""All tensors of a `.tflite` file while it runs, not only its outputs."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: its name, and the tensors it reads and makes, by number."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def identity(x: np.ndarray) -> np.ndarray:
+    """The values themselves."""
+    return x
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+
+
+def _silu(x):
+    return x * _sigmoid(x)
+
+
+def _hard_silu(x):
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+def _gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS: dict[str, Function] = {
+    "GELU": _gelu,
+    "HARD_SWISH": _hard_silu,
+    "LOGISTIC": _sigmoid,
+    "RELU": lambda x: np.maximum(x, 0),
+    "RELU6": lambda x: np.clip(x, 0, 6),
+    "TANH": np.tanh,
+}
+
+
+class Intermediate:
+    """A file that runs without delegates and keeps every tensor.
+
+    Args:
+        file: A path, or the bytes of a file with one image input.
+
+    Attributes:
+        operations: What runs, in order, as `Operation`.
+        input: Number of the input tensor.
+
+    Raises:
+        ValueError: The runtime refuses the file, or it has several inputs.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> file = Intermediate(path)
+        >>> file.run(numpy.zeros((32, 32, 3)))
+        >>> file.value(file.operations[-1].outputs[0]).shape
+        (1, 2)
+    """
+
+    def __init__(self, file: str | os.PathLike | bytes):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        source = {"model_content": file} if isinstance(file, bytes) else {"model_path": str(file)}
+        self._interpreter = Interpreter(
+            **source,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=True,
+        )
+        self._interpreter.allocate_tensors()
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise ValueError(f"A file with one input is needed, this one has {len(inputs)}.")
+        self.input = int(inputs[0]["index"])
+        self._details = {each["index"]: each for each in self._interpreter.get_tensor_details()}
+        self.operations = [
+            Operation(each["op_name"], _numbers(each["inputs"]), _numbers(each["outputs"]))
+            for each in self._interpreter._get_ops_details()
+        ]
+
+    def run(self, image: np.ndarray) -> None:
+        """Run one image `(height, width, channels)`, as the model takes it."""
+        scale, zero = self.quantization(self.input)
+        image = np.asarray(image, "float32")[None]
+        kind = self._details[self.input]["dtype"]
+        if scale:
+            limits = np.iinfo(kind)
+            image = np.clip(np.rint(image / scale) + zero, limits.min, limits.max)
+        self._interpreter.set_tensor(self.input, image.astype(kind))
+        self._interpreter.invoke()
+
+    def value(self, tensor: int) -> np.ndarray:
+        """A tensor after `run`, as real numbers (float32)."""
+        scale, zero = self.quantization(tensor)
+        value = self._interpreter.get_tensor(tensor)
+        return (value.astype("float32") - zero) * np.float32(scale) if scale else value
+
+    def quantization(self, tensor: int) -> tuple[float, int]:
+        """Scale and zero point of a tensor of one scale; scale 0 if it is not quantized."""
+        return self._details[tensor]["quantization"]
+
+    def name(self, tensor: int) -> str:
+        """The name of a tensor."""
+        return self._details[tensor]["name"]
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """The shape of a tensor, the batch of 1 included."""
+        return tuple(int(side) for side in self._details[tensor]["shape"])
+
+    def is_real(self, tensor: int) -> bool:
+        """Whether a tensor holds real numbers: float32, or quantized."""
+        kind = self._details[tensor]["dtype"]
+        return kind == np.float32 or (self.quantization(tensor)[0] != 0 and kind != np.int32)
+
+    @cached_property
+    def made(self) -> list[int]:
+        """The tensors of real numbers that operations make, in order."""
+        return [t for each in self.operations for t in each.outputs if self.is_real(t)]
+
+    @cached_property
+    def readers(self) -> dict[int, list[Operation]]:
+        """Each tensor to the operations that read it."""
+        found: dict[int, list[Operation]] = {}
+        for operation in self.operations:
+            for tensor in dict.fromkeys(operation.inputs):
+                found.setdefault(tensor, []).append(operation)
+        return found
+
+    def seen_through(self, tensor: int) -> Function:
+        """The function that all readers of a tensor see it through: an activation, or `identity`.
+
+        SiLU is LOGISTIC and MUL, hard SiLU an ADD of 3 with RELU6 and MUL: both read the tensor
+        twice, and what is lost far below zero never reaches anybody.
+        """
+        readers = {each.name: each for each in self.readers.get(tensor, [])}
+        if len(readers) == 1 and len(self.readers[tensor]) == 1:
+            return ACTIVATIONS.get(next(iter(readers)), identity)
+        if len(self.readers.get(tensor, [])) != 2 or "MUL" not in readers:
+            return identity
+        product = readers.pop("MUL").inputs
+        (gate,) = readers.values() or (None,)
+        if gate is None or gate.outputs[0] not in product:
+            return identity
+        if gate.name == "LOGISTIC":
+            return _silu
+        return _hard_silu if gate.name == "ADD" and self._adds_three(gate) else identity
+
+    def _adds_three(self, addition: Operation) -> bool:
+        made = set(self.made)
+        constants = [each for each in addition.inputs if each not in made]
+        return len(constants) == 1 and bool(np.all(self._constant(constants[0]) == 3))
+
+    def _constant(self, tensor: int) -> np.ndarray:
+        return self._interpreter.get_tensor(tensor)
+
+
+def _numbers(tensors) -> tuple[int, ...]:
+    return tuple(int(each) for each in tensors if each >= 0)

@@ -1,0 +1,373 @@
+"""The rewrite for inference: every rule on a model of its own, then whole models."""
+
+import functools
+import logging
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_parc
+from keras_parc import MobileViTS, ParCH, ParCNetH, ParCNetS, ParCNetXS, ParCV, PositionEmbedding
+from keras_parc.lite import forms
+from keras_parc.lite.emission import emit
+from keras_parc.lite.importing import import_model
+from keras_parc.lite.rewriting import rewrite
+
+xs = functools.partial(ParCNetXS, classes=7, classifier_activation=None)
+s = functools.partial(ParCNetS, classes=7, classifier_activation=None)
+
+
+def randomize(model, seed=0):
+    """Give every weight a value that matters; fresh normalizations and biases do nothing."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean", "bias"):
+            weight.assign(generator.normal(0, 0.3, weight.shape))
+    return model
+
+
+def images(shape, scale=1.0):
+    return np.random.default_rng(1).uniform(0, scale, (2, *shape)).astype("float32")
+
+
+def difference(model, other, x):
+    a, b = model(x, training=False), other(x, training=False)
+    assert keras.tree.map_structure(np.shape, a) == keras.tree.map_structure(np.shape, b)
+    return max(
+        float(np.abs(np.asarray(p) - np.asarray(q)).max() / np.abs(np.asarray(p)).max())
+        for p, q in zip(keras.tree.flatten(a), keras.tree.flatten(b), strict=True)
+    )
+
+
+def check(function, shape=(8, 6, 4), target="litert", scale=1.0):
+    """Rewrite `function` of an image; return its operations after showing that it is the same."""
+    image = keras.Input(shape)
+    model = randomize(keras.Model(image, function(image)))
+    graph = import_model(model, shape)
+    rewrite(graph, target)
+    assert difference(model, emit(graph), images(shape, scale)) <= 1e-5
+    return Counter(node.op for node in graph.nodes())
+
+
+def conv(filters, size=1, **arguments):
+    return layers.Conv2D(filters, size, **{"padding": "same"} | arguments)
+
+
+def test_norm_folds_into_the_convolution_before():
+    def after(layer):
+        return lambda x: layers.BatchNormalization()(layer(x))
+
+    assert check(after(conv(5, 3, use_bias=False))) == {"input": 1, "conv": 1}
+    assert check(after(conv(6, 3, groups=2, strides=2)))["affine"] == 0
+    assert check(after(layers.DepthwiseConv2D(3))) == {"input": 1, "depthwise": 1}
+    assert check(after(ParCV(8, use_bias=True)))["affine"] <= 1
+    dense = check(lambda x: layers.BatchNormalization()(layers.Dense(5)(layers.Flatten()(x))))
+    assert dense["affine"] == 0
+
+
+def test_norm_stays_apart_from_a_convolution_read_twice():
+    def twice(x):
+        y = conv(4)(x)
+        return layers.Add()([y, layers.Activation("silu")(layers.BatchNormalization()(y))])
+
+    assert check(twice)["affine"] == 1
+
+
+def test_norm_before_folds_forward():
+    def before(layer):
+        return lambda x: layer(layers.BatchNormalization()(x))
+
+    assert check(before(conv(5)))["affine"] == 0
+    assert check(before(conv(6, groups=2)))["affine"] == 0
+    assert check(before(layers.Dense(3)))["affine"] == 0
+    assert check(before(conv(5, 3, padding="valid")))["affine"] == 0
+    # Past a zero padding the shift depends on the position ...
+    assert check(before(layers.DepthwiseConv2D((5, 1), padding="same")))["affine"] == 1
+    # ... and is kept before the convolution where the result would be larger.
+    operations = check(before(conv(9, 3)))
+    assert (operations["affine"], operations["conv"]) == (1, 1)
+
+
+def test_norm_before_an_explicit_padding_leaves_its_shift_there():
+    def padded(x):
+        x = layers.ZeroPadding2D(1)(layers.BatchNormalization()(x))
+        return conv(5, 3, padding="valid", strides=2)(x)
+
+    assert check(padded) == {"input": 1, "affine": 1, "pad": 1, "conv": 1}
+
+
+def test_norm_passes_pooling_and_product():
+    def attention(x):
+        y = layers.BatchNormalization()(x)
+        gate = conv(4)(layers.GlobalAveragePooling2D(keepdims=True)(y))
+        return conv(3)(layers.Multiply()([x, layers.BatchNormalization(center=False)(gate)]))
+
+    assert check(attention)["affine"] == 0
+
+
+def test_position_and_norm_become_one_constant():
+    def step(x):
+        y = PositionEmbedding(5, "height")(x)
+        y = ParCV(5, position_embedding=False)(layers.BatchNormalization()(y))
+        return ParCH(5)(y)
+
+    operations = check(step)
+    assert operations["affine"] == 1  # (height, width, channels)
+    plain = functools.partial(ParCV, 5, position_embedding=False)
+    # Constant over the positions: in the bias of the depthwise convolution.
+    assert check(lambda x: plain()(layers.BatchNormalization()(x)))["affine"] == 0
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 8), (12, 20, 8), (9, 10, 8), (1, 3, 8), (33, 40, 8)])
+@pytest.mark.parametrize("target", ["litert", "portable"])
+@pytest.mark.parametrize("positions", [True, False])
+def test_both_halves_of_the_parc_block_join(shape, target, positions):
+    from keras_parc.blocks import circular_mixer
+
+    mixer = functools.partial(circular_mixer, length=8, position_embedding=positions, name="b")
+    operations = check(mixer, shape, target)
+    assert operations["slice"] == operations["concat"] == operations["circular"] == 0
+    if target == "portable":
+        assert operations["product"] == 0
+    else:
+        assert operations["product"] == sum(side >= 10 for side in shape[:2])
+    assert operations["transpose"] == {0: 0, 1: 2, 2: 3}[operations["product"]]
+
+
+def test_circulars_along_the_same_axis_become_one():
+    operations = check(lambda x: ParCV(8, position_embedding=False)(ParCV(3, use_bias=True)(x)))
+    assert operations["depthwise"] == 1
+
+
+def test_halves_along_different_axes_stay_apart():
+    def halves(x):
+        a, b = ops.split(x, 2, axis=-1)
+        return layers.Concatenate()([ParCV(8)(a), ParCH(8)(b)])
+
+    assert check(halves)["concat"] == 1
+
+
+def test_zero_padded_kernels_do_not_commute():
+    from keras_parc.blocks import big_kernel_mixer
+
+    operations = check(functools.partial(big_kernel_mixer, size=5, name="b"), (8, 6, 8))
+    assert operations["depthwise"] == 4
+    assert operations["affine"] == 1
+
+
+def test_the_table_of_forms():
+    assert forms.form_of(10, "litert") == "circulant"
+    assert forms.form_of(9, "litert") == "depthwise"
+    assert forms.form_of(40, "portable") == "split"
+
+
+def test_no_depthwise_convolution_beyond_25_taps():
+    graph = import_model(keras_parc.ParCNetXS(input_shape=(320, 256, 3)), (320, 256, 3))
+    rewrite(graph, "portable")
+    taps = [np.prod(n["kernel"].shape[:2]) for n in graph.nodes() if n.op == "depthwise"]
+    assert max(taps) == 25
+
+
+def test_the_two_constants_are_balanced():
+    kernels = {"height": np.float64([[4.0, 0.0]]), "width": np.float64([[0.25, 1.0]])}
+    product = kernels["height"] * kernels["width"]
+    forms._balance(kernels)
+    np.testing.assert_allclose(kernels["height"] * kernels["width"], product)
+    assert kernels["height"][0, 0] == kernels["width"][0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "parts"),
+    [
+        (layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2), 2),
+        (conv(4, groups=4), 2),
+        (conv(12, 3, groups=4), 6),
+    ],
+    ids=["multiplier", "two_in", "two_in_three_out"],
+)
+def test_grouped_convolutions_become_depthwise(layer, parts):
+    """8 channels; the residual makes the order of the channels matter in two places."""
+
+    def around(x):
+        y = conv(8)(x)
+        y = layers.Add()([y, layers.Activation("silu")(conv(8)(y))])
+        return conv(5)(layers.Activation("silu")(layer(y)))
+
+    operations = check(around)
+    assert operations["depthwise"] == parts
+    assert operations["permute"] == 0
+
+
+def test_a_group_stays_where_the_order_cannot_change():
+    operations = check(lambda x: layers.MaxPooling2D()(conv(4, groups=2)(layers.Softmax()(x))))
+    assert operations["conv"] == 1
+    assert operations["permute"] == 0
+
+
+def test_order_passes_a_concatenation():
+    def frame(x):
+        x = conv(8)(x)
+        y = conv(8)(layers.Activation("silu")(conv(12, 3, groups=4)(x)))
+        return conv(3, 3)(layers.Concatenate()([y, x]))
+
+    operations = check(frame)
+    assert operations["depthwise"] == 6
+    assert operations["permute"] == 0
+
+
+def test_hard_swish():
+    """1/6 goes into the next convolution; what is left is relu6, one sum and one product."""
+    operations = check(lambda x: conv(3)(layers.Activation("hard_silu")(conv(4)(x))), scale=9.0)
+    assert operations == {"input": 1, "conv": 2, "affine": 1, "activation": 1, "multiply": 1}
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_hard_sigmoid_of_an_attention(residual):
+    """3 goes into the bias before, 1/6 into the gated convolution, undone in the gate's own."""
+
+    def attention(x):
+        y = conv(4)(x)
+        gate = conv(4)(layers.GlobalAveragePooling2D(keepdims=True)(y))
+        y = layers.Multiply()([y, layers.Activation("hard_sigmoid")(gate)])
+        return layers.Add()([x, y]) if residual else conv(3)(y)
+
+    assert check(attention, scale=9.0)["affine"] == 0
+
+
+def test_hard_activation_at_the_end():
+    assert check(lambda x: layers.Activation("hard_silu")(x), scale=9.0)["affine"] == 2
+
+
+def test_preprocessing_folds_into_the_first_convolution():
+    def first(x):
+        x = ops.flip(layers.Rescaling(1 / 255)(x), axis=-1)
+        return conv(5, 3, padding="valid")(layers.ZeroPadding2D(1)(x))
+
+    assert check(first, (8, 6, 3), scale=255.0) == {"input": 1, "pad": 1, "conv": 1}
+
+
+def test_attention_of_mobilevit():
+    from keras_parc.mobilevit import Fold, Unfold, transformer_block
+
+    def attention(x):
+        tokens = transformer_block(Unfold(2)(x), 16, 2, "t")
+        return conv(4)(Fold(2)([layers.LayerNormalization()(tokens), x]))
+
+    operations = check(attention, (7, 6, 8))
+    assert operations["matmul"] == 2
+    assert operations["affine"] == operations["keep"] == 0
+    assert operations["resize"] == 2
+
+
+def test_unknown_layers_are_kept_and_named(caplog):
+    def unknown(x):
+        x = layers.BatchNormalization()(conv(8)(x))
+        x = layers.GroupNormalization(2)(x)
+        x = layers.LeakyReLU()(ops.roll(x, 1, axis=1))
+        return layers.BatchNormalization(axis=1)(x)
+
+    with caplog.at_level(logging.WARNING, "keras_parc"):
+        operations = check(unknown)
+    assert operations["keep"] == 4
+    for name in ("GroupNormalization", "Roll", "LeakyReLU", "BatchNormalization"):
+        assert name in caplog.text
+
+
+def test_normalization_in_training_mode_is_kept():
+    assert check(lambda x: layers.BatchNormalization()(x, training=False))["keep"] == 0
+    image = keras.Input((4, 4, 2))
+    model = keras.Model(image, layers.BatchNormalization()(image, training=True))
+    assert [node.op for node in import_model(model, (4, 4, 2)).nodes()] == ["input", "keep", "item"]
+
+
+def test_models_inside_models_and_shared_layers():
+    shared = conv(4, 3)
+    inner = keras.Sequential([keras.Input((8, 6, 4)), shared, layers.BatchNormalization()])
+    assert check(lambda x: inner(inner(x)))["keep"] == 0
+
+
+WHOLE = {
+    "xs": lambda: xs(input_shape=(64, 96, 3)),
+    "s": lambda: s(input_shape=(96, 64, 3)),
+    "h": lambda: ParCNetH(input_shape=(64, 64, 3), classes=7),
+    "mobilevit": lambda: MobileViTS(input_shape=(96, 72, 3), classes=7),
+    "big_1/2": lambda: s(input_shape=(64, 96, 3), kernel="big_1/2"),
+    "big_1/4": lambda: xs(input_shape=(64, 96, 3), kernel="big_1/4"),
+    "no_meta_former": lambda: s(input_shape=(96, 96, 3), meta_former=False),
+    "no_attention": lambda: xs(input_shape=(64, 64, 3), channel_attention=False),
+    "no_position": lambda: xs(input_shape=(96, 64, 3), position_embedding=False),
+    "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
+    "pooled": lambda: ParCNetXS(include_top=False, pooling="max", input_shape=(33, 47, 3)),
+    "stride_8": lambda: ParCNetXS(include_top=False, input_shape=(96, 64, 3), output_stride=8),
+    "features": lambda: keras_parc.features(ParCNetS(input_shape=(64, 96, 3))),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_models(name):
+    model = randomize(WHOLE[name]())
+    before = [np.array(weight) for weight in model.weights]
+    deployed = keras_parc.deploy(model)
+    assert difference(model, deployed, images(model.input_shape[1:])) <= 1e-5
+    names = {type(layer).__name__ for layer in deployed.layers}
+    assert not names & {"BatchNormalization", "ParCV", "ParCH", "PositionEmbedding", "Dropout"}
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(np.array(weight), old)
+
+
+def test_at_256():
+    model = randomize(s(input_shape=(256, 256, 3)))
+    deployed = keras_parc.deploy(model)
+    assert difference(model, deployed, images((256, 256, 3))[:1]) <= 1e-5
+    assert sum(isinstance(layer, layers.EinsumDense) for layer in deployed.layers) == 12
+
+
+@pytest.mark.parametrize("target", ["litert", "portable"])
+def test_unknown_size_and_preprocessing(target, tmp_path):
+    """Also: a model loaded from a file, and a deployed model saved and loaded."""
+    model = randomize(ParCNetXS(input_shape=(None, None, 3), classes=7, include_preprocessing=True))
+    model.save(tmp_path / "m.keras")
+    model = keras.models.load_model(tmp_path / "m.keras")
+    deployed = keras_parc.deploy(model, (352, 64), target=target)
+    x = images((352, 64, 3), 255.0)
+    assert difference(model, deployed, x) <= 1e-5
+    deployed.save(tmp_path / "d.keras")
+    assert difference(model, keras.models.load_model(tmp_path / "d.keras"), x) <= 1e-5
+
+
+def test_the_model_read_keeps_its_features():
+    """Deploying must not add calls to its layers: `features` reads each layer's only output."""
+    model = xs(input_shape=(64, 64, 3))
+    keras_parc.deploy(model)
+    assert set(keras_parc.features(model).output) == {"P2", "P3", "P4", "P5"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "not fixed: pass `input_size"),
+        ({"input_size": (64, 0)}, "width must be positive, got 0"),
+        ({"input_size": (64,)}, r"must be \(height, width\), got \(64,\)"),
+        ({"input_size": (64, 64), "target": "armv9"}, "one of .*'litert'.*got 'armv9'"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_parc.deploy(xs(input_shape=(None, None, 3)), **arguments)
+
+
+def test_models_that_cannot_be_read():
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="functional"):
+        keras_parc.deploy(Subclassed(), (64, 64))
+    flat = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="one image input"):
+        keras_parc.deploy(flat)
