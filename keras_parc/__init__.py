@@ -2,7 +2,15 @@
 
 from keras_parc.classification import features
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
-from keras_parc.lite import TFLiteModel, agreement, deploy, inspect, to_tflite
+from keras_parc.lite import (
+    Metadata,
+    TFLiteModel,
+    agreement,
+    deploy,
+    inspect,
+    read_metadata,
+    to_tflite,
+)
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
@@ -10,6 +18,7 @@ from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 __version__ = "0.1.0"
 
 __all__ = [
+    "Metadata",
     "MobileViTS",
     "ParCH",
     "ParCNetH",
@@ -23,5 +32,6 @@ __all__ = [
     "deploy",
     "features",
     "inspect",
+    "read_metadata",
     "to_tflite",
 ]

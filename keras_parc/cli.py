@@ -41,7 +41,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Class names, one a line. Default: labels.txt beside the model."),
+        typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -70,8 +70,66 @@ def predict(
     Console().print(table)
 
 
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
+    quantize: Annotated[
+        str, typer.Option(help="none (float32), float16, dynamic or int8.")
+    ] = "none",
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: a folder of images like the training data.")
+    ] = None,
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width, for a model without a fixed size."),
+    ] = None,
+    io: Annotated[str, typer.Option(help="Input and output: float32, uint8 or int8.")] = "float32",
+    target: Annotated[
+        str, typer.Option(help="litert, or portable for tflite-runtime and ARMv7.")
+    ] = "litert",
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line: written into the file.")
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="With int8: write the noise of every operation to this CSV."),
+    ] = None,
+) -> None:
+    """Export a Keras model to a fast .tflite file and say what is in it."""
+    import keras
+
+    from keras_parc.lite.summary import export_with_summary
+    from keras_parc.predict import load_classifier
+
+    loaded = load_classifier(model)
+    if not isinstance(loaded, keras.Model):
+        raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    names = labels.read_text().splitlines() if labels else None
+    tables = export_with_summary(
+        loaded,
+        out,
+        quantize=None if quantize == "none" else quantize,
+        calibration=calibration,
+        input_size=input_size,
+        io=io,
+        target=target,
+        labels=names,
+        explain_csv=explain,
+        console=Console(stderr=True),
+    )
+    for table in tables:
+        Console().print(table)
+
+
 def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     beside = model.with_name("labels.txt")
+    if labels is None and model.suffix == ".tflite":
+        from keras_parc.lite import read_metadata
+
+        metadata = read_metadata(model)
+        if metadata is not None:
+            return list(metadata.labels)
     if labels is None and not beside.is_file():
         return [str(number) for number in range(classes)]
     path = labels or beside

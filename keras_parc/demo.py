@@ -17,7 +17,7 @@ from rich.table import Table
 
 from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
-from keras_parc.lite import TFLiteModel, to_tflite
+from keras_parc.lite import Metadata, TFLiteModel, inspect, to_tflite
 from keras_parc.lite.timing import interleaved
 from keras_parc.parc_net import ParCNetXS
 from keras_parc.training.progress import ProgressBar
@@ -159,7 +159,7 @@ def run_demo(
 
     with console.status("Preparing digit scenes"):
         training, validation, test = load_data(settings, out / "data")
-        images, labels = (np.stack(x) for x in zip(*test.as_numpy_iterator(), strict=True))
+        images, truth = (np.stack(x) for x in zip(*test.as_numpy_iterator(), strict=True))
         calibration = [x for x, _ in training.take(settings.calibration_images).as_numpy_iterator()]
     console.print(f"{settings.train_scenes} train and {len(images)} test scenes, no digit shared")
     model, history = train(settings, training, validation, console)
@@ -167,19 +167,25 @@ def run_demo(
     with console.status("Exporting to .tflite"):
         with replacing(out / "model.keras") as temporary:
             model.save(temporary, include_optimizer=False)
+        labels = [str(digit) for digit in range(10)]
+        metadata = Metadata(labels=labels, name=model.name, description="Digits in digit scenes.")
         paths = {
-            "fp32": to_tflite(model, out / "model_fp32.tflite"),
-            "int8": to_tflite(
-                model, out / "model_int8.tflite", quantize="int8", calibration=calibration
-            ),
+            name: to_tflite(
+                model,
+                out / f"model_{name}.tflite",
+                quantize=quantize,
+                calibration=calibration,
+                metadata=metadata,
+            )
+            for name, quantize in (("fp32", None), ("int8", "int8"))
         }
-        (out / "labels.txt").write_text("".join(f"{digit}\n" for digit in range(10)))
+        (out / "labels.txt").write_text("\n".join(labels) + "\n")
 
     with console.status("Evaluating the model and the files on the test images"):
         models = {"keras": model, **{name: TFLiteModel(path) for name, path in paths.items()}}
         images = images.astype("float32")
         scores = {name: class_scores(each, images) for name, each in models.items()}
-        accuracy = {name: top_k_accuracy(each, labels) for name, each in scores.items()}
+        accuracy = {name: top_k_accuracy(each, truth) for name, each in scores.items()}
     with console.status("Timing, interleaved"):
         one = images[:1]
         calls = {name: lambda each=each: each(one) for name, each in models.items()}
@@ -197,11 +203,12 @@ def run_demo(
             name: float((each.argmax(1) == scores["keras"].argmax(1)).mean())
             for name, each in scores.items()
         },
+        "partitions": {name: inspect(path).partitions for name, path in paths.items()},
         "bytes": {name: path.stat().st_size for name, path in paths.items()},
         "time_one_image_one_thread": times,
         "seconds": time.perf_counter() - start,
     }
-    _write(out, report, images, labels, scores)
+    _write(out, report, images, truth, scores)
     _print(console, report, out)
     return report
 

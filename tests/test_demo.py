@@ -50,6 +50,7 @@ def test_report(report_folder):
         operators = set(keras_parc.TFLiteModel(path).operators())
         assert not {op for op in operators if op.startswith("Flex") or op == "CUSTOM"}
         assert not operators & {"VAR_HANDLE", "READ_VARIABLE"}
+    assert report["partitions"] == {"fp32": 1, "int8": 1}
     assert report["bytes"]["int8"] < report["bytes"]["fp32"] / 2
     with Image.open(report_folder / "report.png") as picture:
         assert picture.width > 1000
@@ -133,6 +134,35 @@ def test_images_are_cut_from_the_centre(tmp_path):
     Image.fromarray(picture[..., 0]).save(tmp_path / "exact.png")
     exact = load_image(tmp_path / "exact.png", (90, 200))
     np.testing.assert_array_equal(exact, picture.astype("float32"))
+
+
+def test_export_command(report_folder, tmp_path, run_cli):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(12):
+        Image.fromarray(digit_scene(index, "train").image).save(photos / f"{index}.png")
+    out, noise = tmp_path / "small.tflite", tmp_path / "noise.csv"
+    code, output, errors = run_cli(
+        *("export", report_folder / "model.keras", out, "--quantize", "int8"),
+        *("--calibration", photos, "--labels", report_folder / "labels.txt", "--explain", noise),
+    )
+    assert code == 0, errors
+    assert "XNNPACK partitions" in output
+    assert len(noise.read_text().splitlines()) > 100
+    assert list(keras_parc.read_metadata(out).labels) == [str(digit) for digit in range(10)]
+    model = report_folder / "model.keras"
+    cases = [
+        ((model, out, "--quantize", "int4"), "`quantize` must be one of"),
+        ((model, out, "--quantize", "int8"), "needs `calibration` images"),
+        ((model, out, "--explain", noise), "ask for `quantize='int8'`"),
+        ((model, tmp_path / "x.onnx"), "must end in .tflite"),
+        ((model, out, "--input-size", "64", "64"), "is built for 48"),
+        ((out, out), "Only a .keras file can be exported"),
+    ]
+    for arguments, message in cases:
+        code, _, errors = run_cli("export", *arguments)
+        assert code == 2, arguments
+        assert message in errors
 
 
 def test_top_k_accuracy():

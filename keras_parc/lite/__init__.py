@@ -2,7 +2,17 @@
 
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.inspection import Inspection, agreement, inspect
+from keras_parc.lite.metadata import Metadata, read_metadata
 from keras_parc.lite.rewriting import deploy
 from keras_parc.lite.runtime import TFLiteModel
 
-__all__ = ["Inspection", "TFLiteModel", "agreement", "deploy", "inspect", "to_tflite"]
+__all__ = [
+    "Inspection",
+    "Metadata",
+    "TFLiteModel",
+    "agreement",
+    "deploy",
+    "inspect",
+    "read_metadata",
+    "to_tflite",
+]

@@ -13,6 +13,7 @@ from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
 from keras_parc.lite.importing import import_model
+from keras_parc.lite.metadata import Metadata, add_metadata
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
@@ -28,6 +29,7 @@ def to_tflite(
     *,
     rewrite: bool = True,
     target: str = "litert",
+    metadata: Metadata | None = None,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
@@ -47,13 +49,17 @@ def to_tflite(
         io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
         rewrite: False converts the model as it is, for comparison.
         target: See `deploy`.
+        metadata: Labels, normalization and description to put into the file, so that MediaPipe
+            Tasks and Android's libraries run it without code. They feed RGB: the model must be
+            built with `include_preprocessing=True`.
 
     Returns:
         The path written.
 
     Raises:
         ValueError: An argument out of its range, an input size unknown or against the model's, or
-            calibration images that are missing, of the wrong shape or range, or not finite.
+            calibration images that are missing, of the wrong shape or range, or not finite, or
+            metadata that does not fit the model.
         RuntimeError: Keras does not run on TensorFlow, or the graph needs an operation that is
             not built in.
         OSError: The folder cannot be written.
@@ -79,6 +85,13 @@ def to_tflite(
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
     check_target(target)
     shape = rewriting.input_shape(model, input_size)
+    if metadata is not None and metadata.task == "classify":
+        classes = model.output_shape[-1]
+        if len(metadata.labels) != classes:
+            raise ValueError(
+                f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
+                "classes."
+            )
     images = None
     if quantize == "int8":
         images = calibration_images(calibration, shape, model)
@@ -89,7 +102,10 @@ def to_tflite(
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
         content = _convert(model, shape, quantize, images, io, "float32" if softmax else io)
-        temporary.write_bytes(_finish(content, model, quantize, io if softmax else None))
+        content = _finish(content, model, quantize, io if softmax else None)
+        if metadata is not None:
+            content = add_metadata(content, metadata)
+        temporary.write_bytes(content)
     return path
 
 

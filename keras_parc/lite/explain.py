@@ -233,16 +233,19 @@ def noise_table(rows: Sequence[Noise], most: int = 15):
     """
     from rich.table import Table
 
-    columns = ("operation", "tensor", "holds", "seen", "clipped", "own dB", "rounding dB", "all dB")
-    table = Table(*columns, title=f"Most noise of their own, {most} of {len(rows)} operations")
+    table = Table(
+        title=f"Most noise of their own, {min(most, len(rows))} of {len(rows)} operations"
+    )
+    table.add_column("operation")
+    table.add_column("tensor", overflow="fold")
+    for name in ("clipped", "own dB", "all dB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows[:most]:
         table.add_row(
             row.operation,
-            row.tensor.split(";")[-1][-50:],
-            f"{row.low:.3g} .. {row.high:.3g}",
-            f"{row.seen_low:.3g} .. {row.seen_high:.3g}",
+            row.tensor.split(";")[-1].split("/", 1)[-1],  # without the model's name
             f"{100 * row.clipped:.2f} %",
-            *(f"{value:.1f}" for value in (row.own_db, row.rounding_db, row.total_db)),
+            *(f"{value:.1f}" for value in (row.own_db, row.total_db)),
         )
     return table
 

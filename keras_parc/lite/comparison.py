@@ -1,0 +1,110 @@
+"""The files that `make benchmark` compares: `python -m keras_parc.lite.comparison FOLDER`.
+
+Weights are random: time and operations do not depend on them. All take RGB 0..255, float32.
+"""
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_parc.files import replacing
+from keras_parc.lite.convert import to_tflite
+from keras_parc.mobilevit import MobileViTS
+from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+
+SIZES = (160, 192, 224, 288, 320, 384, 512)
+DTYPES = {"fp32": None, "int8": "int8"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: `<model>_<side>_<form>_<dtype>.tflite`."""
+
+    model: str
+    build: Callable[..., keras.Model]
+    side: int = 256
+    form: str = "rewritten"  # "plain": converted as the model is; else a target of `deploy`
+    dtype: str = "fp32"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}_{self.side}_{self.form}_{self.dtype}.tflite"
+
+
+def entries() -> list[Entry]:
+    """All files of the comparison; MobileViT-S of the package kimm if that is installed."""
+    build = {
+        "parc_net_s": ParCNetS,
+        "parc_net_xs": ParCNetXS,
+        "parc_net_h": ParCNetH,
+        "mobilevit_s": MobileViTS,
+    }
+    rows = []
+    for dtype in DTYPES:
+        rows.append(Entry("parc_net_s", ParCNetS, form="plain", dtype=dtype))
+        rows += [Entry(name, each, dtype=dtype) for name, each in build.items()]
+        rows += [
+            Entry(name, build[name], form="portable", dtype=dtype)
+            for name in ("parc_net_s", "parc_net_xs", "mobilevit_s")
+        ]
+        rows += [Entry("parc_net_s", ParCNetS, side=side, dtype=dtype) for side in SIZES]
+        if importlib.util.find_spec("kimm"):
+            rows.append(Entry("kimm_mobilevit_s", _kimm, form="own", dtype=dtype))
+    return rows
+
+
+def _kimm(input_shape, **_):
+    import kimm
+
+    return kimm.models.MobileViTS(input_shape=input_shape, weights=None)
+
+
+def export(folder: Path, console: Console) -> list[Path]:
+    """Write all files into `folder`; return their paths."""
+    rows = entries()
+    for entry in track(rows, "exporting", console=console):
+        keras.utils.set_random_seed(0)
+        _write(entry, folder / entry.name)
+        keras.backend.clear_session()
+    return [folder / entry.name for entry in rows]
+
+
+def _write(entry: Entry, path: Path) -> None:
+    side = entry.side
+    images = np.random.default_rng(0).integers(0, 256, (4, side, side, 3)).astype("float32")
+    model = entry.build(input_shape=(side, side, 3), include_preprocessing=True)
+    if entry.form == "own":
+        from kimm.export import export_tflite
+
+        calibration = functools.partial(iter, [[image[None]] for image in images])
+        with replacing(path) as temporary:
+            export_tflite(
+                model,
+                (side, side, 3),
+                temporary,
+                {"fp32": "float32"}.get(entry.dtype, entry.dtype),
+                calibration if entry.dtype == "int8" else None,
+            )
+        return
+    to_tflite(
+        model,
+        path,
+        quantize=DTYPES[entry.dtype],
+        calibration=images,
+        rewrite=entry.form != "plain",
+        target="portable" if entry.form == "portable" else "litert",
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m keras_parc.lite.comparison FOLDER")
+    export(Path(sys.argv[1]), Console())

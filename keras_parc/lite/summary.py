@@ -1,0 +1,121 @@
+"""An export with progress, and the tables that say what came out."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from keras_parc.lite.calibration import calibration_images
+from keras_parc.lite.convert import to_tflite
+from keras_parc.lite.explain import explain, noise_table, write_noise
+from keras_parc.lite.inspection import agreement, inspect
+from keras_parc.lite.metadata import Metadata
+from keras_parc.lite.rewriting import input_shape
+
+COMPARED = 100  # Images of the calibration on which the file is compared with Keras.
+
+
+def export_with_summary(
+    model: keras.Model,
+    path: Path,
+    *,
+    quantize: str | None = None,
+    calibration=None,
+    input_size: tuple[int, int] | None = None,
+    io: str = "float32",
+    target: str = "litert",
+    labels: list[str] | None = None,
+    explain_csv: Path | None = None,
+    console: Console | None = None,
+) -> list[Table]:
+    """Call `to_tflite`, then inspect the file and compare it with the model.
+
+    Args:
+        model: As for `to_tflite`.
+        path: As for `to_tflite`.
+        quantize: As for `to_tflite`.
+        calibration: As for `to_tflite`; also without int8 the images of the comparison.
+        input_size: As for `to_tflite`.
+        io: As for `to_tflite`.
+        target: As for `to_tflite`.
+        labels: Class names to write into the file.
+        explain_csv: With "int8": write the noise of each operation to this file.
+        console: Where to show progress.
+
+    Returns:
+        The summary, and with `explain_csv` the noisiest operations.
+
+    Raises:
+        ValueError: As `to_tflite`, or `explain_csv` without int8.
+    """
+    if explain_csv is not None and quantize != "int8":
+        raise ValueError("Noise is explained for int8 files: ask for `quantize='int8'` too.")
+    metadata = None if labels is None else Metadata(labels=labels, name=model.name)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console or Console()) as progress:
+        step = progress.add_task("reading images", total=4)
+        images = None
+        if calibration is not None:
+            images = calibration_images(calibration, input_shape(model, input_size), model)
+        progress.update(step, advance=1, description="converting")
+        to_tflite(
+            model,
+            path,
+            input_size,
+            quantize,
+            images if quantize == "int8" else None,
+            io,
+            target=target,
+            metadata=metadata,
+        )
+        progress.update(step, advance=1, description="comparing with Keras")
+        facts = {"file": str(path), **_inspected(path)}
+        if images and io == "float32":
+            facts |= _compared(model, path, images[:COMPARED])
+        progress.update(step, advance=1, description="explaining" if explain_csv else "done")
+        tables = [_table(facts)]
+        if explain_csv is not None:
+            tables.append(_explained(model, path, input_size, images, target, explain_csv))
+        progress.update(step, advance=1, description="done")
+    return tables
+
+
+def _inspected(path: Path) -> dict[str, str]:
+    found = inspect(path)
+    return {
+        "size": f"{found.size / 1e6:.2f} MB",
+        "input": f"{found.input_shape} {found.input_dtype}",
+        "operations": _counts(found.operations),
+        "XNNPACK partitions": str(found.partitions),
+        "operations outside": _counts(found.outside) or "none",
+    }
+
+
+def _compared(model, path, images) -> dict[str, str]:
+    same = agreement(model, path, images)
+    return {
+        f"same class as Keras, {len(images)} images": f"{100 * same.same_class:.1f} %",
+        "signal to noise of the output": f"{same.signal_to_noise_db:.1f} dB",
+    }
+
+
+def _explained(model, path, input_size, images, target, csv) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        reference = to_tflite(model, Path(folder) / "float.tflite", input_size, target=target)
+        rows = explain(reference, path, images[:COMPARED])
+    write_noise(rows, csv)
+    return noise_table(rows)
+
+
+def _counts(operations: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operations.items())
+
+
+def _table(facts: dict[str, str]) -> Table:
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
