@@ -80,7 +80,7 @@ def least_error(low: float, high: float, counts: np.ndarray, seen: Function = id
         `(low, high)`.
 
     Example:
-        >>> counts = np.full(100, 1000)
+        >>> counts = np.full(100, 100_000)
         >>> counts[50:] = 0
         >>> counts[-1] = 1  # One outlier.
         >>> least_error(0.0, 100.0, counts)[1] < 60
