@@ -169,6 +169,13 @@ def read_metadata(path: str | os.PathLike) -> Metadata | None:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a TensorFlow Lite model, or its metadata is damaged.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path, metadata = tempfile.mkdtemp() + "/model.tflite", Metadata(labels=["a", "b"])
+        >>> read_metadata(keras_parc.to_tflite(model, path, metadata=metadata)) == metadata
+        True
     """
     path = Path(path)
     if not path.is_file():
