@@ -7,6 +7,9 @@ from ai_edge_litert import schema_py_generated as schema
 BUILTIN = schema.BuiltinOperator
 TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
 TYPES["uint8"] = schema.TensorType.UINT8
+SAME_SCALE = (BUILTIN.CONCATENATION, BUILTIN.PAD, BUILTIN.RESHAPE, BUILTIN.SLICE)
+SAME_SCALE += (BUILTIN.STRIDED_SLICE, BUILTIN.TRANSPOSE)
+PRODUCTS = (BUILTIN.CONV_2D, BUILTIN.DEPTHWISE_CONV_2D, BUILTIN.BATCH_MATMUL)
 
 
 def read(content: bytes) -> "schema.ModelT":
@@ -21,7 +24,8 @@ def write(model: "schema.ModelT") -> bytes:
     return bytes(builder.Output())
 
 
-def _kind(model, operator) -> int:
+def kind(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
+    """The `BUILTIN` of an operation."""
     code = model.operatorCodes[operator.opcodeIndex]
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
@@ -39,7 +43,7 @@ def symmetric_products(model: "schema.ModelT", matrices: list[np.ndarray]) -> in
     """
     graph, done = model.subgraphs[0], set()
     for operator in graph.operators:
-        if _kind(model, operator) != BUILTIN.BATCH_MATMUL:
+        if kind(model, operator) != BUILTIN.BATCH_MATMUL:
             continue
         tensor = graph.tensors[operator.inputs[1]]
         data = model.buffers[tensor.buffer].data
