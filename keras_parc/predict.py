@@ -82,14 +82,42 @@ def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image, "float32")
 
 
+def takes_pixels(model: keras.Model | TFLiteModel) -> bool:
+    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself."""
+    if isinstance(model, TFLiteModel):
+        return True
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, kinds) for layer in model.layers)
+
+
+def model_input(
+    model: keras.Model | TFLiteModel, path: str | os.PathLike, size: tuple[int, int]
+) -> np.ndarray:
+    """Read an image file as a model takes it.
+
+    Args:
+        model: A model without preprocessing inside gets BGR 0..1, as the authors' weights expect.
+        path: An image file.
+        size: `(height, width)` in pixels.
+
+    Returns:
+        `(height, width, 3)` float32.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not an image, or is damaged.
+    """
+    image = load_image(path, size)
+    return image if takes_pixels(model) else image[..., ::-1] / 255
+
+
 def classify(
     model: keras.Model | TFLiteModel, paths: list[str | os.PathLike], size: int = 256
 ) -> np.ndarray:
     """Classify image files.
 
     Args:
-        model: What `load_classifier` returns. A Keras model built without preprocessing gets BGR
-            0..1, as the authors' weights expect.
+        model: What `load_classifier` returns.
         paths: Image files.
         size: Side in pixels for a model without a fixed input size.
 
@@ -100,14 +128,11 @@ def classify(
         FileNotFoundError: A file is missing.
         ValueError: A file is not an image, or the model is not a classifier of images.
     """
-    is_keras = isinstance(model, keras.Model)
-    shape = tuple(model.input_shape) if is_keras else model.input_shape
+    shape = tuple(model.input_shape)
     if len(shape) != 4 or shape[-1] != 3:
         raise ValueError(f"The model takes {shape}, not images (batch, height, width, 3).")
-    images = np.stack([load_image(path, (shape[1] or size, shape[2] or size)) for path in paths])
-    if is_keras and all(layer.name != "rescale" for layer in model.layers):
-        images = images[..., ::-1] / 255
-    scores = class_scores(model, images)
+    sides = (shape[1] or size, shape[2] or size)
+    scores = class_scores(model, np.stack([model_input(model, path, sides) for path in paths]))
     if scores.ndim != 2:
         raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")
     return scores

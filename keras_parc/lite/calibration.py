@@ -86,7 +86,7 @@ def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
 
 
 def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterator[np.ndarray]:
-    from keras_parc.predict import load_image
+    from keras_parc.predict import model_input
 
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
@@ -97,25 +97,22 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
         raise ValueError(f"The folder {str(folder)!r} holds no image files.")
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     for number in chosen:
-        image = load_image(paths[number], shape[:2])
-        # Without preprocessing inside: BGR 0..1, as the authors' weights expect.
-        yield image if _kinds(model) & {"Rescaling", "Normalization"} else image[..., ::-1] / 255
-
-
-def _kinds(model: keras.Model) -> set[str]:
-    return {type(layer).__name__ for layer in model.layers}
+        yield model_input(model, paths[number], shape[:2])
 
 
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
+    from keras_parc.predict import takes_pixels
+
+    rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
     low, high = min(image.min() for image in images), max(image.max() for image in images)
     if high == low:
         raise ValueError(f"All calibration images are the same one value, {low}.")
-    if "Rescaling" in _kinds(model) and (low < 0 or high <= 1 or high > 255):
+    if rescales and (low < 0 or high <= 1 or high > 255):
         raise ValueError(
             f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "
             f"images lie in {low:.3g}..{high:.3g}."
         )
-    if not _kinds(model) & {"Rescaling", "Normalization"} and low >= 0 and high > 16:
+    if not takes_pixels(model) and low >= 0 and high > 16:
         raise ValueError(
             f"{model.name!r} has no preprocessing inside, but the calibration images look like "
             f"pixels ({low:.3g}..{high:.3g}): scale them as in training."

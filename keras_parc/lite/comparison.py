@@ -1,4 +1,4 @@
-"""The files that `make benchmark` compares: `python -m keras_parc.lite.comparison FOLDER`.
+"""The files of the speed comparison: `python -m keras_parc.lite.comparison FOLDER`.
 
 Weights are random: time and operations do not depend on them. All take RGB 0..255, float32.
 """

@@ -7,9 +7,6 @@ from ai_edge_litert import schema_py_generated as schema
 BUILTIN = schema.BuiltinOperator
 TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
 TYPES["uint8"] = schema.TensorType.UINT8
-SAME_SCALE = (BUILTIN.CONCATENATION, BUILTIN.PAD, BUILTIN.RESHAPE, BUILTIN.SLICE)
-SAME_SCALE += (BUILTIN.STRIDED_SLICE, BUILTIN.TRANSPOSE)
-PRODUCTS = (BUILTIN.CONV_2D, BUILTIN.DEPTHWISE_CONV_2D, BUILTIN.BATCH_MATMUL)
 
 
 def read(content: bytes) -> "schema.ModelT":

@@ -63,53 +63,7 @@ def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
         quantization = flatbuffer.schema.QuantizationParametersT()
         quantization.min, quantization.max = np.float32([low]), np.float32([high])
         model.subgraphs[0].tensors[tensor].quantization = quantization
-    _keep_steps_comparable(model)
     return flatbuffer.write(model)
-
-
-def _keep_steps_comparable(file) -> None:
-    """Widen ranges that are nothing beside those they meet, as in a model that is not trained.
-
-    XNNPACK wants the step of a sum's input to be from 1/1024 to 256 of the output's, and a
-    convolution's input step times weight step below 256 output steps. It leaves other sums out,
-    and a file with another convolution crashes it. No precision is lost: the narrow range lies
-    within a step of the other.
-    """
-    graph = file.subgraphs[0]
-    ranges = [each.quantization for each in graph.tensors]
-
-    def known(index: int) -> bool:
-        return ranges[index] is not None and ranges[index].min is not None
-
-    def width(index: int) -> float:
-        # The quantizer puts 0 into every range.
-        return float(max(ranges[index].max[0], 0) - min(ranges[index].min[0], 0))
-
-    def widen(index: int, least: float) -> None:
-        if known(index) and width(index) < least:
-            ranges[index].max = np.float32([min(ranges[index].min[0], 0) + least])
-
-    def step(index: int) -> float:
-        data = file.buffers[graph.tensors[index].buffer].data
-        return 0.0 if data is None else np.abs(data.astype("uint8").view("float32")).max() / 127
-
-    steps = [(flatbuffer.kind(file, each), each) for each in graph.operators]
-    for kind, operator in reversed(steps):
-        output = operator.outputs[0]
-        # The quantizer gives all parts of a concatenation the scale of the whole.
-        share = 1e-3 if kind == flatbuffer.BUILTIN.ADD else 1.0
-        if kind in (*flatbuffer.SAME_SCALE, flatbuffer.BUILTIN.ADD) and known(output):
-            for each in operator.inputs:
-                widen(each, width(output) * share)
-    for kind, operator in steps:
-        image, output = operator.inputs[0], operator.outputs[0]
-        if kind in flatbuffer.PRODUCTS and known(image):
-            widen(output, width(image) * step(operator.inputs[1]) / 250)
-        for each in operator.inputs:
-            if known(each) and kind in flatbuffer.SAME_SCALE:
-                widen(output, width(each))
-            elif known(each) and kind == flatbuffer.BUILTIN.ADD:
-                widen(output, width(each) / 250)
 
 
 def _coarsen_addends(model) -> None:

@@ -163,9 +163,10 @@ class Intermediate:
     def _adds_three(self, addition: Operation) -> bool:
         made = set(self.made)
         constants = [each for each in addition.inputs if each not in made]
-        return len(constants) == 1 and bool(np.all(self._constant(constants[0]) == 3))
+        return len(constants) == 1 and bool(np.all(self.constant(constants[0]) == 3))
 
-    def _constant(self, tensor: int) -> np.ndarray:
+    def constant(self, tensor: int) -> np.ndarray:
+        """The values of a constant, as the file holds them."""
         return self._interpreter.get_tensor(tensor)
 
 

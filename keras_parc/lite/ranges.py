@@ -24,6 +24,10 @@ MOST_VALUES = 1 << 13  # Of one tensor and image that go into its histogram.
 MOVES = ("CONCATENATION", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE")
 # XNNPACK takes an ADD only where no input's scale is more than 2 ** 10 below the output's.
 NARROWEST_INPUT = 1 / 256
+# Operations of an image and constant weights; XNNPACK takes them, and sums, only where the step of
+# the input (times that of the weights) is below 256 steps of the output.
+PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
+MOST_STEPS = 250
 
 Ranges = dict[int, tuple[float, float]]
 
@@ -150,24 +154,47 @@ def _some(value: np.ndarray) -> np.ndarray:
 
 
 def _consistent(file: Intermediate, ranges: Ranges) -> Ranges:
-    """Ranges that int8 operations and XNNPACK can take together."""
-    _move(file, ranges)
+    """Ranges that int8 operations and XNNPACK can take together.
+
+    Where values vanish beside those they meet, as in a model that is not trained, XNNPACK leaves a
+    sum out, and crashes on a convolution. No precision is lost by widening the narrow range: it
+    lies within a step of the other.
+    """
+    _widen_results(file, ranges)
     for operation in reversed(file.operations):  # What reads a tensor comes before what makes it.
         least = 1.0 if operation.name in MOVES else NARROWEST_INPUT
         if operation.outputs[0] in ranges and operation.name in ("ADD", *MOVES):
-            low, high = ranges[operation.outputs[0]]
             for each in operation.inputs:
-                if each in ranges:
-                    own_low, own_high = ranges[each]
-                    share = max(least * (high - low) / (own_high - own_low), 1.0)
-                    ranges[each] = (own_low * share, own_high * share)
-    _move(file, ranges)
+                _widen(ranges, each, least * _width(ranges, operation.outputs[0]))
+    _widen_results(file, ranges)
     return ranges
 
 
-def _move(file: Intermediate, ranges: Ranges) -> None:
+def _widen_results(file: Intermediate, ranges: Ranges) -> None:
+    """Let the result of a move hold what it is made of, and others not vanish beside it."""
     for operation in file.operations:
-        sources = [ranges[each] for each in operation.inputs if each in ranges]
-        if operation.name in MOVES and sources and operation.outputs[0] in ranges:
-            lows, highs = zip(*sources, strict=True)
-            ranges[operation.outputs[0]] = (min(lows), max(highs))
+        result = operation.outputs[0]
+        sources = [each for each in operation.inputs if each in ranges]
+        if result not in ranges or not sources:
+            continue
+        if operation.name in MOVES:
+            lows, highs = zip(*(ranges[each] for each in sources), strict=True)
+            ranges[result] = (min(lows), max(highs))
+        elif operation.name == "ADD":
+            _widen(ranges, result, max(_width(ranges, each) for each in sources) / MOST_STEPS)
+        elif operation.name in PRODUCTS and operation.inputs[1] not in ranges:
+            step = np.abs(file.constant(operation.inputs[1])).max() / 127
+            _widen(ranges, result, _width(ranges, sources[0]) * float(step) / MOST_STEPS)
+
+
+def _width(ranges: Ranges, tensor: int) -> float:
+    low, high = ranges[tensor]
+    return high - low
+
+
+def _widen(ranges: Ranges, tensor: int, least: float) -> None:
+    """Scale a range to at least this width, if the tensor has one."""
+    if tensor in ranges and _width(ranges, tensor) < least:
+        low, high = ranges[tensor]
+        share = least / (high - low)
+        ranges[tensor] = (low * share, high * share)
