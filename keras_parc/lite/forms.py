@@ -20,9 +20,11 @@ from keras_parc.lite.linear import circulant
 # a longer one takes a general path ten times slower.
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
-    "portable": ((25, "split"), (1, "depthwise")),
+    "portable": ((10, "halving"), (1, "depthwise")),
 }
-MOST_TAPS = 25
+AXES = ("height", "width")
+MOST_TAPS = 9
+LEAST_HALVED = 10
 
 
 def form_of(length: int, target: str) -> str:
@@ -49,7 +51,7 @@ def lower_circulars(graph: Graph, target: str) -> None:
 
 
 def _lower(node: Node, target: str) -> Node:
-    kernels = {axis: node[axis] for axis in ("height", "width") if node[axis] is not None}
+    kernels = {axis: node[axis] for axis in AXES if node[axis] is not None}
     if len(kernels) == 2:
         _balance(kernels)
     product = {
@@ -64,11 +66,13 @@ def _lower(node: Node, target: str) -> Node:
     rest = [axis for axis in kernels if axis not in product]
     for axis in rest:
         kernel = kernels[axis]
-        whole = form_of(len(kernel), target) == "depthwise"
         own = np.zeros(node.channels)
         if axis == rest[-1] and bias.ndim == 1:
             own, bias = bias, own
-        x = _depthwise(x, kernel, axis, own, len(kernel) + 1 if whole else MOST_TAPS, node.name)
+        if form_of(len(kernel), target) == "halving":
+            x = _halved(x, kernel, axis, own, node.name)
+        else:
+            x = _depthwise(x, x, kernel, axis, own, node.name)
     return affine(x, 1.0, bias, f"{node.name}_shift") if np.any(bias) else x
 
 
@@ -107,26 +111,48 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
     return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
 
 
-def _depthwise(x: Node, kernel, axis: str, bias, most: int, name: str) -> Node:
-    """Depthwise convolutions of at most `most` taps over the input tiled with itself, summed.
+def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
+    """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
+
+    For x = (a, b): one circular convolution of a + b, halved in turn, and one of a - b in which
+    what leaves at one end comes back negative. Their sum and their difference are the halves of
+    the result.
+    """
+    n = len(kernel)
+    if n < LEAST_HALVED or n % 2:
+        return _depthwise(x, x, kernel, axis, bias, name)
+    m = n // 2
+    a, b = (_window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
+
+    def combine(op, one, two, what):
+        return Node(op, [one, two], a.shape, f"{name}_{axis}_{n}_{what}")
+
+    total, difference = combine("add", a, b, "total"), combine("subtract", a, b, "difference")
+    negative = combine("subtract", b, a, "negative")
+    plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
+    even = _halved(total, plus, axis, bias, name)
+    odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
+    halves = [combine("add", even, odd, "first"), combine("subtract", even, odd, "second")]
+    return _join(halves, axis, f"{name}_{axis}_{n}")
+
+
+def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
+    """Depthwise convolutions of few taps over the input and what follows it, summed.
 
     One of n taps over 2n values returns n + 1: a zero last tap saves cutting one off, and at
     8 taps fills XNNPACK's kernel of 9.
     """
     n, channels = kernel.shape
-    tiled = list(x.shape)
-    tiled[0 if axis == "height" else 1] *= 2
-    tiled = Node("tile", [x], tuple(tiled), f"{name}_{axis}_tiled", {"axis": axis})
-    kernel = np.concatenate([kernel, np.zeros((1, channels))])
+    name = f"{name}_{axis}_{n}"
+    tiled = _join([x, after], axis, f"{name}_tiled")
+    if n % MOST_TAPS:
+        kernel = np.concatenate([kernel, np.zeros((1, channels))])
     total = None
-    for start in range(0, n + 1, most):
-        taps = kernel[start : start + most]
+    for start in range(0, len(kernel), MOST_TAPS):
+        taps = kernel[start : start + MOST_TAPS]
         source = tiled
         if len(taps) <= n:
-            cut = {"axis": axis, "start": start, "length": n + len(taps) - 1}
-            shape = list(tiled.shape)
-            shape[0 if axis == "height" else 1] = cut["length"]
-            source = Node("window", [tiled], tuple(shape), f"{name}_{axis}_from_{start}", cut)
+            source = _window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
         taps = taps[:, None] if axis == "height" else taps[None]
         attrs = {
             "kernel": taps[..., None],
@@ -135,6 +161,22 @@ def _depthwise(x: Node, kernel, axis: str, bias, most: int, name: str) -> Node:
             "padding": "valid",
             "dilation": (1, 1),
         }
-        part = Node("depthwise", [source], x.shape, f"{name}_{axis}_{start}", attrs)
+        part = Node("depthwise", [source], x.shape, f"{name}_{start}", attrs)
         total = part if total is None else Node("add", [total, part], x.shape, part.name + "_sum")
     return total
+
+
+def _window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
+    attrs = {"axis": axis, "start": start, "length": length}
+    return Node("window", [x], _resized(x, axis, length), name, attrs)
+
+
+def _join(parts: list[Node], axis: str, name: str) -> Node:
+    length = sum(part.shape[AXES.index(axis)] for part in parts)
+    return Node("join", parts, _resized(parts[0], axis, length), name, {"axis": axis})
+
+
+def _resized(x: Node, axis: str, length: int) -> tuple[int, ...]:
+    shape = list(x.shape)
+    shape[AXES.index(axis)] = length
+    return tuple(shape)
