@@ -66,7 +66,7 @@ def dataset(
     size: int | tuple[int, int],
     training: bool,
     schedule: Sequence[tuple[int | tuple[int, int], int]] | None = None,
-    augmentation: Augmentation = Augmentation(),
+    augmentation: Augmentation | None = None,
     one_hot: bool = False,
     seed: int = 0,
     epoch: int = 0,
@@ -99,7 +99,7 @@ def dataset(
             evaluation rule, every image once, in the order of the set.
         schedule: Only in training: `(size, batch)` of every step of the epoch, in place of `size`
             and `batch` (multi-scale sampler).
-        augmentation: Only in training.
+        augmentation: Only in training; None: the authors' crop and flip.
         one_hot: Labels float32 `(b, classes)` rather than int64 `(b,)`. MixUp and CutMix need it.
         seed: At least 0.
         epoch: At least 0.
@@ -131,6 +131,7 @@ def dataset(
     classes = builder.info.features["label"].num_classes
     if skipped is None:
         skipped = SkippedImages(100 if training else 0)
+    augmentation = augmentation or Augmentation()
     if augmentation.mixes and not one_hot:
         raise ValueError("MixUp and CutMix mix labels, which needs `one_hot=True`.")
     guard = _Guard(skipped, skip_unusual)

@@ -1,4 +1,4 @@
-"""Image files to pixels in `tf.data`: decoding, the random crop of training, the evaluation rule."""
+"""Image files to pixels in `tf.data`: decoding, random crop and flip, the evaluation rule."""
 
 import functools
 from collections.abc import Callable
@@ -45,9 +45,7 @@ def kind_of(data: tf.Tensor) -> tf.Tensor:
     )
 
 
-def decode(
-    data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = None
-) -> tf.Tensor:
+def decode(data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = None) -> tf.Tensor:
     """Decode an image file to RGB; of a JPEG only the wanted window.
 
     Args:

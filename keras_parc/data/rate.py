@@ -23,7 +23,7 @@ def input_rate(
     *,
     batch: int = 128,
     size: int = 256,
-    augmentation: Augmentation = Augmentation(),
+    augmentation: Augmentation | None = None,
     batches: int = 20,
     rounds: int = 3,
     data_dir: str | os.PathLike | None = None,
@@ -35,7 +35,7 @@ def input_rate(
         split: A split, or a part of one.
         batch: Images of a batch.
         size: Side of the images in pixels.
-        augmentation: What the pipeline does to the images.
+        augmentation: What the pipeline does to the images; None: the authors' crop and flip.
         batches: Batches in a measurement, at least 1; two more come before it.
         rounds: Measurements of each part, at least 1. The medians are reported.
         data_dir: Folder of prepared TFDS sets.
@@ -73,7 +73,7 @@ def input_rate(
             size=size,
             schedule=[(size, batch)] * steps,
             augmentation=augmentation,
-            one_hot=augmentation.mixes,
+            one_hot=augmentation is not None and augmentation.mixes,
             training=True,
             epoch=epoch,
         )

@@ -81,8 +81,13 @@ def training_records(
         if wanted > 0:
             parts.append(
                 _lane(
-                    builder, name, edges[lane : lane + 2], rotations[lane],
-                    length=(end - first) // lanes, key=(key, lane), start=number // len(own),
+                    builder,
+                    name,
+                    edges[lane : lane + 2],
+                    rotations[lane],
+                    length=(end - first) // lanes,
+                    key=(key, lane),
+                    start=number // len(own),
                     count=wanted,
                 )
             )
@@ -163,5 +168,9 @@ def _read(builder, spec):
         ),
     )
     return records.map(
-        lambda record: (record.get("file_name", record["tfds_id"]), record["image"], record["label"])
+        lambda record: (
+            record.get("file_name", record["tfds_id"]),
+            record["image"],
+            record["label"],
+        )
     )

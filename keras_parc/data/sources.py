@@ -121,7 +121,9 @@ def _prepare(builder) -> None:
         return
     folder = Path(builder.data_dir)
     root = folder.parents[2 if builder.builder_config else 1]
-    name = f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
+    name = (
+        f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
+    )
     steps = [f"The data set {name!r} is not in {str(folder)!r}."]
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         steps += [
