@@ -160,7 +160,9 @@ def evaluate(
     elif weights is None:
         raise ValueError(f"The model {model!r} needs --weights.")
     else:
-        loaded = zoo_classifier(model, weights, len(class_names(dataset, data_dir)))
+        # A file of weights is of this data set; a published preset has classes of its own.
+        of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
+        loaded = zoo_classifier(model, weights, **of_set)
     result = evaluate_classifier(
         loaded,
         dataset,
@@ -173,18 +175,11 @@ def evaluate(
     if as_json:
         print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
         return
-    table = Table("model", *result)
-    table.add_row(
-        model,
-        *(
-            f"{100 * value:.2f} %"
-            if key.startswith("top")
-            else f"{value:,.1f}"
-            if isinstance(value, float)
-            else f"{value:,}"
-            for key, value in result.items()
-        ),
-    )
+    table = Table("", model)
+    for key, value in result.items():
+        text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        text = f"{100 * value:.2f} %" if key.startswith("top") else text
+        table.add_row(key.replace("_", " "), text)
     Console().print(table)
 
 

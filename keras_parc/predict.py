@@ -1,5 +1,6 @@
 """Classifying image files with a `.keras` or a `.tflite` file."""
 
+import inspect
 import os
 import zipfile
 from pathlib import Path
@@ -62,21 +63,26 @@ def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -
     Raises:
         FileNotFoundError: There is no such file of weights.
         ValueError: There is no such model, or the weights are not its.
+
+    Example:
+        >>> zoo_classifier("ParCNetXXL", "xxl.weights.h5")
+        Traceback (most recent call last):
+        ValueError: 'ParCNetXXL' is neither a .keras or .tflite file nor one of MobileViTS, ...
     """
     import keras_parc
 
-    models = [
-        each
-        for each in keras_parc.__all__
-        if "classifier_activation" in getattr(getattr(keras_parc, each), "__kwdefaults__", None)
-        or ()
-    ]
+    public = {each: getattr(keras_parc, each) for each in keras_parc.__all__}
+    models = {
+        each: value
+        for each, value in public.items()
+        if inspect.isfunction(value)
+        and "classifier_activation" in inspect.signature(value).parameters
+    }
     if name not in models:
         raise ValueError(
             f"{name!r} is neither a .keras or .tflite file nor one of {', '.join(models)}."
         )
-    constructor = getattr(keras_parc, name)
-    return constructor(
+    return models[name](
         weights=weights, classes=classes, input_shape=(None, None, 3), include_preprocessing=True
     )
 

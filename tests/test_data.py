@@ -168,7 +168,7 @@ def test_crop_windows_are_as_specified():
     assert area.min() > 0.07  # 0.08, but for whole pixels
     assert area.min() < 0.1
     assert area.max() > 0.8
-    # Wide images hold no large tall windows; small ones have every stretch, evenly in its logarithm.
+    # Small windows fit with every stretch, which is even in its logarithm.
     small = np.log(ratio[area < 0.3])
     assert abs(small.mean()) < 0.02
     assert abs(small.std() - np.log(16 / 9) / np.sqrt(12)) < 0.02
@@ -427,7 +427,12 @@ def test_damaged_records_of_mock_data_are_skipped(imagenet):
 @pytest.mark.parametrize(
     ("source", "data_dir", "error", "words"),
     [
-        ("imagenet2012", "empty", FileNotFoundError, ["ILSVRC2012_img_train.tar", "downloads/manual", "tfds build imagenet2012"]),
+        (
+            "imagenet2012",
+            "empty",
+            FileNotFoundError,
+            ["ILSVRC2012_img_train.tar", "downloads/manual", "tfds build imagenet2012"],
+        ),
         ("cifar10", "empty", FileNotFoundError, ["cifar10", "tfds build cifar10"]),
         ("no_such_set", None, ValueError, ["no_such_set", "catalog"]),
         ("./no_such_folder", None, FileNotFoundError, ["no folder 'no_such_folder'"]),

@@ -123,9 +123,17 @@ def dataset(
             are all damaged.
 
     Example:
-        >>> ds = dataset("digit_scenes", "test", batch=4, size=64, short_side=64, training=False)
-        >>> next(iter(ds))[0].shape  # doctest: +SKIP
-        TensorShape([4, 64, 64, 3])
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for number in range(8):
+        ...     name = folder / "train" / ("cat", "dog")[number % 2] / f"{number}.jpg"
+        ...     name.parent.mkdir(parents=True, exist_ok=True)
+        ...     _ = name.write_bytes(tf.io.encode_jpeg(tf.zeros((60, 80, 3), tf.uint8)).numpy())
+        >>> images, labels = next(iter(dataset(folder, "train", batch=4, size=32, training=True)))
+        >>> images.shape, labels.shape
+        (TensorShape([4, 32, 32, 3]), TensorShape([4]))
+        >>> num_examples(folder, "train[:50%]"), class_names(folder)
+        (4, ['cat', 'dog'])
     """
     builder = open_source(source, data_dir)
     classes = builder.info.features["label"].num_classes

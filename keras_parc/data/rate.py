@@ -47,6 +47,10 @@ def input_rate(
     Raises:
         FileNotFoundError: The set is not there.
         ValueError: There is no such set or split, or it has too few images for a batch.
+
+    Example:
+        >>> input_rate("imagenet2012")["pipeline"]  # doctest: +SKIP
+        600.3
     """
     builder = open_source(source, data_dir)
     if usable(builder, split) < batch:
