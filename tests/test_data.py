@@ -167,7 +167,7 @@ def test_crop_windows_are_as_specified():
     area, ratio = tall * wide / (height * width), wide / tall
     assert area.min() > 0.07  # 0.08, but for whole pixels
     assert area.min() < 0.1
-    assert area.max() > 0.8
+    assert 0.7 < area.max() <= 0.75  # the stretch 1.333 in an image of 1.78
     # Small windows fit with every stretch, which is even in its logarithm.
     small = np.log(ratio[area < 0.3])
     assert abs(small.mean()) < 0.02
@@ -195,7 +195,12 @@ def test_a_training_image_is_the_decoded_window(kind):
         cut = whole[top : top + height, left : left + width]
         expected = np.rint(tf.image.resize(cut, (24, 40)))
         flipped = bool(draws[-1] < 0.5)
-        np.testing.assert_array_equal(image, expected[:, ::-1] if flipped else expected)
+        difference = np.abs(image - (expected[:, ::-1] if flipped else expected))
+        if kind == "PNG":
+            assert difference.max() == 0
+        # At the border of its window libjpeg interpolates colour without what lies outside.
+        assert np.mean(difference > 0) < 0.1
+        assert difference.max() <= 8
         seen.add(flipped)
     assert seen == {True, False}
 

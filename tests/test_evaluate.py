@@ -28,8 +28,8 @@ def folder(tmp_path_factory):
     return root
 
 
-def reds(classes, shift=0, **kwargs):
-    """A model whose class is the nearest of COLOURS, `shift` classes further."""
+def reds(classes, shift=0):
+    """A model whose class is the nearest of COLOURS, `shift` classes further: of the last, 0."""
     inputs = keras.Input((64, 64, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(x)
@@ -65,7 +65,7 @@ def run_cli(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("name", "top1", "top5"),
-    [("right.keras", 1.0, 1.0), ("right.tflite", 1.0, 1.0), ("shifted.keras", 0.0, 1.0)],
+    [("right.keras", 1.0, 1.0), ("right.tflite", 1.0, 1.0), ("shifted.keras", 0.0, 0.875)],
 )
 def test_accuracy(folder, files, run_cli, name, top1, top5):
     code, output, errors = run_cli(
@@ -83,7 +83,7 @@ def test_table(folder, files, run_cli):
     code, output, _ = run_cli("evaluate", files / "shifted.keras", "--dataset", folder)
     assert code == 0
     assert "0.00 %" in output
-    assert "100.00 %" in output
+    assert "87.50 %" in output
 
 
 def test_a_model_without_preprocessing_gets_bgr_0_to_1(folder):
@@ -138,9 +138,10 @@ def test_a_damaged_image_is_named(files, tmp_path):
 
 
 def test_benchmark_data(folder, run_cli):
-    arguments = ("benchmark-data", folder, "--split", "validation", "--size", 32, "--batch", 8)
-    code, output, errors = run_cli(*arguments, "--batches", 2, "--json")
+    arguments = ("benchmark-data", folder, "--split", "validation", "--size", 32)
+    code, output, errors = run_cli(*arguments, "--batch", 8, "--batches", 1)
     assert code == 0, errors
-    assert set(json.loads(output)) == {"read", "read_and_decode", "pipeline", "pipeline_to_decode"}
-    assert "pipeline to read and decode" in run_cli(*arguments, "--batches", 2)[1]
-    assert run_cli(*arguments, "--batch", 64)[0] == 2
+    assert "pipeline to read and decode" in output
+    code, _, errors = run_cli(*arguments, "--batch", 64)
+    assert code == 2
+    assert "16 images, fewer than a batch of 64" in errors

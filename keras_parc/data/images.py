@@ -1,6 +1,7 @@
 """Image files to pixels in `tf.data`: decoding, random crop and flip, the evaluation rule."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -121,7 +122,7 @@ def crop_window(
     height, width = image_size[0], image_size[1]
     full_height, full_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     part = scale[0] + (scale[1] - scale[0]) * draws[:_ATTEMPTS]
-    log_low, log_high = tf.math.log(ratio[0]), tf.math.log(ratio[1])
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
     stretch = tf.exp(log_low + (log_high - log_low) * draws[_ATTEMPTS : 2 * _ATTEMPTS])
     area = full_height * full_width * part
     heights = tf.cast(tf.round(tf.sqrt(area / stretch)), tf.int32)
