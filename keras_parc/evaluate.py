@@ -179,6 +179,8 @@ def evaluate_classifier(
                 progress.update(task, completed=images, rate=f"{rate:.0f} images/s")
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(skipped.failure or str(error)) from error
+    if not images:
+        raise ValueError(f"The images in {split!r} of {builder.name!r} have no labels.")
     seconds = time.perf_counter() - start
     return {
         **{f"top{k}": right[k] / images for k in ks},

@@ -144,10 +144,15 @@ def dataset(
         raise ValueError("MixUp and CutMix mix labels, which needs `one_hot=True`.")
     guard = _Guard(skipped, skip_unusual)
     if training:
+        per_step = _positive("batch", batch) * shard[1]
         if schedule is None:
-            per_step = _positive("batch", batch) * shard[1]
             schedule = [(size, batch)] * (usable(builder, split) // per_step)
         steps = np.array([(*_sides(each), _positive("batch", n)) for each, n in schedule], "int64")
+        if not len(steps):
+            raise ValueError(
+                f"{split!r} has {usable(builder, split)} images to train on, fewer than a step "
+                f"takes: {per_step}."
+            )
         if not 0 <= start_step < len(steps):
             raise ValueError(
                 f"`start_step` must be 0 to {len(steps) - 1}, the steps of an epoch of "

@@ -131,8 +131,9 @@ def _prepare(builder) -> None:
             + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()),
             f"The manual_dir is {str(root / 'downloads' / 'manual')!r}.",
         ]
-    steps += [
-        f"Then prepare it once: tfds build {name} --data_dir={root}",
+    steps += [  # The command `tfds build` would need Apache Beam.
+        'Then prepare it once: python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', data_dir='{root}').download_and_prepare()\"",
         "If it is somewhere else, name that folder (--data-dir).",
     ]
     raise FileNotFoundError("\n".join(steps))
