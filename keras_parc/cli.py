@@ -133,6 +133,93 @@ def export(
         Console().print(table)
 
 
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .tflite classifier, or a name as ParCNetS.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
+    ] = "imagenet2012",
+    split: Annotated[
+        str, typer.Option(help="A split, or a part: validation[:1000].")
+    ] = "validation",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For a name: what its constructor takes as weights.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=1, help="Side of the images, where the model leaves it open.")
+    ] = 256,
+    short_side: Annotated[
+        int | None,
+        typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure top-1 and top-5 of a classifier on a data set."""
+    from keras_parc.data.classification import class_names
+    from keras_parc.evaluate import evaluate_classifier
+    from keras_parc.predict import load_classifier, zoo_classifier
+
+    if Path(model).suffix:
+        loaded = load_classifier(model, threads)
+    elif weights is None:
+        raise ValueError(f"The model {model!r} needs --weights.")
+    else:
+        # A file of weights is of this data set; a published preset has classes of its own.
+        of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
+        loaded = zoo_classifier(model, weights, **of_set)
+    result = evaluate_classifier(
+        loaded,
+        dataset,
+        split,
+        size=size,
+        short_side=short_side,
+        batch_size=batch,
+        data_dir=data_dir,
+    )
+    if as_json:
+        print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
+        return
+    table = Table("", model)
+    for key, value in result.items():
+        text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        text = f"{100 * value:.2f} %" if key.startswith("top") else text
+        table.add_row(key.replace("_", " "), text)
+    Console().print(table)
+
+
+@app.command()
+def benchmark_data(
+    dataset: Annotated[str, typer.Argument(help="A TFDS set, or a folder split/class/image.")],
+    split: Annotated[str, typer.Option(help="A split, or a part: train[:1000].")] = "train",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Side of the images.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 128,
+    batches: Annotated[int, typer.Option(min=1, help="Batches in a measurement.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure the input pipeline of training beside reading and decoding alone."""
+    from keras_parc.data.rate import input_rate
+
+    rates = input_rate(dataset, split, batch=batch, size=size, batches=batches, data_dir=data_dir)
+    if as_json:
+        print(json.dumps(rates, indent=1))
+        return
+    table = Table("", "images/s")
+    for name in ("read", "read_and_decode", "pipeline"):
+        table.add_row(name.replace("_", " "), f"{rates[name]:,.0f}")
+    Console().print(table)
+    Console().print(f"pipeline to read and decode: {rates['pipeline_to_decode']:.2f}")
+
+
 def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     beside = model.with_name("labels.txt")
     if labels is None and model.suffix == ".tflite":

@@ -116,7 +116,7 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
 
 
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
-    from keras_parc.predict import takes_pixels
+    from keras_parc.evaluate import takes_pixels
 
     rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
     low, high = min(image.min() for image in images), max(image.max() for image in images)
