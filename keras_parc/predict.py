@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_parc.evaluate import class_scores
+from keras_parc.imagenet import preprocess_input
 from keras_parc.lite.runtime import TFLiteModel
 
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
@@ -108,7 +109,7 @@ def model_input(
         ValueError: The file is not an image, or is damaged.
     """
     image = load_image(path, size)
-    return image if takes_pixels(model) else image[..., ::-1] / 255
+    return image if takes_pixels(model) else preprocess_input(image)
 
 
 def classify(
