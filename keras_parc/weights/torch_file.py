@@ -197,16 +197,16 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
     contents = _Contents()
     try:
         with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise CheckpointError(
+                    "It is a TorchScript program. Expected what "
+                    "`torch.save(model.state_dict(), path)` writes."
+                )
             records = _records(archive, file)
             pickles = [name for name in records if f"/{name}".endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise CheckpointError(f"The archive has {len(pickles)} records data.pkl, not one.")
             prefix = pickles[0].removesuffix("data.pkl")
-            if f"{prefix}constants.pkl" in records:
-                raise CheckpointError(
-                    "It is a TorchScript program. Expected what "
-                    "`torch.save(model.state_dict(), path)` writes."
-                )
             if records[pickles[0]] > MAX_BYTES:
                 raise CheckpointError(f"Its pickle has more than {MAX_BYTES} bytes.")
             byteorder = b"little"
