@@ -7,7 +7,7 @@ import keras
 from keras import layers, ops
 
 from keras_parc.blocks import Tensor
-from keras_parc.weights.loading import load_preset
+from keras_parc.weights.loading import load_preset, preset_file
 from keras_parc.weights.presets import Preset, find_preset
 
 MIN_SIDE = 32
@@ -66,6 +66,8 @@ def image_classifier(
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
     weights = _checked(weights, architecture, include_top)
+    # Before the model is built: without a network the error comes at once.
+    published = preset_file(weights) if isinstance(weights, Preset) else None
     if input_shape is None:
         input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
     image = image_input(input_tensor, tuple(input_shape))
@@ -86,7 +88,7 @@ def image_classifier(
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
     if isinstance(weights, Preset):
-        load_preset(model, weights)
+        load_preset(model, weights, published)
     elif weights is not None:
         model.load_weights(weights)
     return model

@@ -1,6 +1,8 @@
 """`keras-parc import`: the authors' checkpoints through real files, into weights that load."""
 
 import functools
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -108,6 +110,19 @@ def test_a_pytorch_file_as_weights(ten_classes):
         ValueError, match=r"keras-parc import .*mine\.pt --model ParCNetXS .*mine\."
     ):
         keras_parc.ParCNetXS(weights=ten_classes)
+
+
+def test_no_room_for_the_output(ten_classes, tmp_path):
+    out = tmp_path / "out.weights.h5"
+    code = (
+        "import resource, sys, keras_parc.cli; sys.argv = sys.argv[:1] + sys.argv[2:];"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); keras_parc.cli.main()"
+    )
+    command = [sys.executable, "-c", code, "-", "import", ten_classes, out, "--model", "ParCNetXS"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == [ten_classes]
 
 
 def test_an_alias_that_differs_is_refused(tmp_path):

@@ -102,7 +102,7 @@ def zip_bytes(pickle: bytes, storages: dict[str, bytes], **records: bytes) -> by
     contents |= {f"data/{key}": data for key, data in storages.items()} | records
     with zipfile.ZipFile(file, "w") as archive:
         for name, data in contents.items():
-            archive.writestr(f"archive/{name}", data)
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)  # of no particular time
     return file.getvalue()
 
 

@@ -14,7 +14,11 @@ from torch_files import state_dict_bytes
 from keras_parc.weights.presets import PRESETS, Preset
 from reference import state_dict
 
+SMALL = dataclasses.replace(
+    PRESETS[0], name="parc_net_xs_small", model="ParCNetXS", weights="small"
+)
 GOLDEN = {
+    "small": "parcnet_xs",
     "imagenet": "parcnet_s",
     "coco": "ssd_parcnet_s",
     "voc": "deeplabv3_parcnet_s",
@@ -61,14 +65,14 @@ class WeightServer:
         return f"http://127.0.0.1:{self._server.server_port}/{behaviour}/{name}"
 
     def presets(self, *behaviours: str) -> tuple[Preset, ...]:
-        """The published presets with the files here, a URL for each behaviour."""
+        """The published presets and `SMALL`, with the files here, a URL for each behaviour."""
         return tuple(
             dataclasses.replace(
                 preset,
                 urls=tuple(self.url(behaviour, preset.weights) for behaviour in behaviours),
                 git_blob=git_blob(self.files[preset.weights]),
             )
-            for preset in PRESETS
+            for preset in (*PRESETS, SMALL)
         )
 
     @staticmethod

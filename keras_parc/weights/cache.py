@@ -60,10 +60,10 @@ def converted_weights(preset: Preset, convert: Callable[[Path, Path], None], ver
             f"{PATIENCE:g} s. End it, or set KERAS_HOME to another folder."
         ) from error
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
             f"The weights {preset.weights!r} of {preset.model} cannot be cached in "
-            f"{str(folder)!r}: {error.strerror or error}. Make room or set KERAS_HOME to another "
-            "folder."
+            f"{str(folder)!r}: {reason}. Make room or set KERAS_HOME to another folder."
         ) from error
     return target
 

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -22,22 +23,37 @@ HEAD = "predictions"
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
-def load_preset(model: keras.Model, preset: Preset) -> None:
+def preset_file(preset: Preset) -> Path:
+    """Find the converted weights of a preset in the cache, or download and convert them.
+
+    Args:
+        preset: One of `keras_parc.list_presets()`.
+
+    Returns:
+        A verified `.weights.h5` file, for `load_preset`.
+
+    Raises:
+        OSError: The file cannot be had or cached.
+        ValueError: The published file is not as expected.
+    """
+    import keras_parc
+
+    return converted_weights(
+        preset, lambda source, out: _convert(preset, source, out), keras_parc.__version__
+    )
+
+
+def load_preset(model: keras.Model, preset: Preset, path: Path) -> None:
     """Load published weights into a model; what the file or the model does without is logged.
 
     Args:
         model: A model made by the constructor that `preset` names.
         preset: One of `keras_parc.list_presets()`.
+        path: What `preset_file` returned.
 
     Raises:
-        OSError: The file cannot be had or cached.
         ValueError: The model is not built as the published one, apart from its head.
     """
-    import keras_parc
-
-    path = converted_weights(
-        preset, lambda source, out: _convert(preset, source, out), keras_parc.__version__
-    )
     published = _published(preset)
     published.load_weights(path)
     theirs, ours = _weights(published), _weights(model)
@@ -99,7 +115,19 @@ def _aside() -> Iterator[None]:
 def _convert(preset: Preset, source: Path, out: Path) -> None:
     model = _published(preset)
     load_state_dict(model, read_torch_file(source), scope=preset.scope, ignored=preset.ignored)
-    model.save_weights(out)
+    _save(model, out)
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    """Write `.weights.h5`, or raise OSError if there is no room for it.
+
+    HDF5 crashes the process at its end after a failed write, so plain zeros try the room first.
+    """
+    size = sum(math.prod(variable.shape) * 4 for variable in model.weights)
+    with path.open("wb") as file:
+        for _ in range(int(1.25 * size) // 2**20 + 2):  # HDF5 adds about 2 kB for a variable
+            file.write(bytes(2**20))
+    model.save_weights(path)
 
 
 def constructor(name: str) -> Callable[..., keras.Model]:
@@ -163,5 +191,5 @@ def import_checkpoint(
         built = build(classes=classes)
     load_state_dict(built, state)
     with replacing(out) as temporary:
-        built.save_weights(temporary)
+        _save(built, temporary)
     return built
