@@ -101,9 +101,10 @@ def _checked(
     if weights is None:
         return None
     path = os.fspath(weights)
+    # A name, even where a folder "imagenet" lies about.
+    if isinstance(weights, str) and not {os.sep, "."} & set(weights):
+        return find_preset(architecture, weights, include_top)
     if not os.path.exists(path):
-        if os.sep not in path and "." not in path:
-            return find_preset(architecture, path, include_top)
         raise FileNotFoundError(
             f"`weights`: there is no file {path!r}. Expected None, the name of a preset, or the "
             "path of a .weights.h5 or .keras file written by `save_weights` or `save`."

@@ -157,6 +157,14 @@ def test_a_broken_server(serve, cache, monkeypatch, behaviour, message):
     assert kept(cache) == []
 
 
+def test_a_folder_of_that_name_is_no_file(serve, tmp_path, monkeypatch):
+    serve("missing")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    with pytest.raises(DownloadError, match="404"):
+        ParCNetS(weights="imagenet")
+
+
 def test_no_server_and_the_second_url(serve, server, cache, monkeypatch):
     nowhere = WeightServer({})
     url = nowhere.url("good", "imagenet")

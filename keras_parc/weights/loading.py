@@ -173,6 +173,12 @@ def import_checkpoint(
         ValueError: The checkpoint cannot be read or does not fit the model, the model is unknown,
             or `out` does not end in `.weights.h5`.
         OSError: `out` cannot be written.
+
+    Example:
+        >>> import_checkpoint("none.pt", "ParCNetS", "out.weights.h5")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: There is no checkpoint 'none.pt'.
     """
     build = constructor(model)
     if not os.fspath(out).endswith(".weights.h5"):
