@@ -106,6 +106,13 @@ def test_everything_but_the_head(serve, caplog):
                 np.testing.assert_array_equal(ours, theirs)
     assert np.array(ten.get_layer("predictions").kernel).std() > 0.01
 
+    inputs = keras.Input(SMALL)
+    own = keras.layers.Conv2D(3, 1, name="mine")(inputs)  # layers before the model are left alone
+    before = ParCNetS(weights="imagenet", include_top=False, input_tensor=own)
+    np.testing.assert_array_equal(
+        before.get_layer("stem_conv").kernel, published.get_layer("stem_conv").kernel
+    )
+
     rgb = np.random.default_rng(0).integers(0, 256, (1, *SMALL)).astype("uint8")
     whole = ParCNetS(weights="imagenet", include_preprocessing=True, input_shape=SMALL)
     assert error(run(whole, rgb), run(published, keras_parc.preprocess_input(rgb))) <= TOLERANCE

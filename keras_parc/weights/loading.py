@@ -20,6 +20,7 @@ from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 log = logging.getLogger(__name__)
 
 HEAD = "predictions"
+PARTS = ("stem_", "stage", "head_", HEAD)  # layers of the zoo; others lie before an `input_tensor`
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
@@ -58,24 +59,24 @@ def load_preset(model: keras.Model, preset: Preset, path: Path) -> None:
     published.load_weights(path)
     theirs, ours = _weights(published), _weights(model)
     unused = theirs.keys() - ours.keys()
-    random_ = ours.keys() - theirs.keys()
+    fresh = ours.keys() - theirs.keys()
     for name in theirs.keys() & ours.keys():
         if [v.shape for v in theirs[name]] != [v.shape for v in ours[name]]:
-            random_.add(name)
-    problems = sorted((unused | random_) - {HEAD, *(EXPANSION if preset.scope else ())})
+            fresh.add(name)
+    problems = sorted((unused | fresh) - {HEAD, *(EXPANSION if preset.scope else ())})
     if problems:
         raise ValueError(
             f"`weights={preset.weights!r}` are of {preset.model} with its default arguments and "
             f"three input channels; these layers are not as there: {', '.join(problems)}."
         )
-    for name in ours.keys() - random_:
+    for name in ours.keys() - fresh:
         for variable, value in zip(ours[name], theirs[name], strict=True):
             variable.assign(value)
-    if random_:
+    if fresh:
         log.warning(
             "weights=%r: everything but %s is loaded; these layers keep their random values.",
             preset.weights,
-            ", ".join(sorted(random_)),
+            ", ".join(sorted(fresh)),
         )
     elif unused:
         log.info("weights=%r: everything but the head is loaded.", preset.weights)
@@ -85,6 +86,7 @@ def _weights(model: keras.Model) -> dict[str, list]:
     found = {
         layer.name: [v for v in layer.weights if "seed_generator" not in v.path]
         for layer in model.layers
+        if layer.name.startswith(PARTS)
     }
     return {name: variables for name, variables in found.items() if variables}
 
@@ -192,8 +194,8 @@ def import_checkpoint(
             f"{str(checkpoint)!r} has no {kernel!r}: it is no classifier like {model}. Its names "
             f"begin with {next(iter(state))!r}."
         )
-    classes = len(state[kernel]) if state[kernel].ndim else 0
-    if classes != head.units:
+    classes, *features = state[kernel].shape or (0,)
+    if classes not in (0, head.units) and features == [head.kernel.shape[0]]:
         built = build(classes=classes)
     load_state_dict(built, state)
     with replacing(out) as temporary:
