@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from torch_files import (
     FOLDER,
     Call,
@@ -193,6 +194,17 @@ def files(rng: random.Random):
         yield "bomb", bomb(rng), None
 
 
+def within_its_storage(view: np.ndarray) -> bool:
+    """Whether all of a view lies in the array at the end of its chain of bases."""
+    root, link = view, view
+    while link is not None:
+        root = link if isinstance(link, np.ndarray) else root
+        link = getattr(link, "base", None)
+    low, high = byte_bounds(view)
+    start, end = byte_bounds(root)
+    return view.size == 0 or start <= low <= high <= end
+
+
 def main() -> None:
     limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (limit + MEMORY, limit + MEMORY))
@@ -241,6 +253,8 @@ def main() -> None:
                     failures.append(f"{index}, {kind}: loaded with other values")
             elif state is not None:
                 largest = max(value.nbytes for value in state.values())
+                if not all(map(within_its_storage, state.values())):
+                    failures.append(f"{index}, {kind}: a tensor reaches beyond its storage")
                 if largest > 2 * len(content):
                     failures.append(f"{index}, {kind}: {largest} bytes from {len(content)}")
     print(json.dumps({"outcomes": outcomes, "failures": failures[:20]}))
