@@ -36,6 +36,17 @@ def models() -> str:
     return "\n".join(lines)
 
 
+def presets() -> str:
+    lines = [
+        "| `weights=` | model | trained on | task | published result | licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for preset in keras_parc.list_presets():
+        cells = (preset.data, preset.task, preset.metric, preset.licence)
+        lines.append(f'| `"{preset.weights}"` | `{preset.model}` | {" | ".join(cells)} |')
+    return "\n".join(lines)
+
+
 def demo() -> str:
     report = json.loads((ROOT / "tflite/results/demo.json").read_text())
     lines = [
@@ -59,7 +70,7 @@ def demo() -> str:
 
 def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    for name, table in {"models": models(), "demo": demo()}.items():
+    for name, table in {"models": models(), "presets": presets(), "demo": demo()}.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
         assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"

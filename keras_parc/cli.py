@@ -220,6 +220,39 @@ def benchmark_data(
     Console().print(f"pipeline to read and decode: {rates['pipeline_to_decode']:.2f}")
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],
+    out: Annotated[Path, typer.Argument(help="The .weights.h5 file to write.")],
+    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS.")],
+) -> None:
+    """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
+    from keras_parc.weights.loading import HEAD, import_checkpoint
+
+    classes = import_checkpoint(checkpoint, model, out).get_layer(HEAD).units
+    print(f"{out}: load it with keras_parc.{model}(weights={str(out)!r}, classes={classes})")
+
+
+@app.command()
+def presets(
+    cards: Annotated[
+        Path | None, typer.Option(help="Also write a model card for each into this folder.")
+    ] = None,
+) -> None:
+    """List the published weights that `weights=` can name."""
+    from keras_parc.files import replacing
+    from keras_parc.weights.presets import list_presets, model_card
+
+    table = Table("model", "weights", "task", "trained on", "published result", "licence")
+    for preset in list_presets():
+        row = (preset.model, preset.weights, preset.task, preset.data, preset.metric)
+        table.add_row(*row, preset.licence)
+        if cards is not None:
+            with replacing(cards / f"{preset.name}.md") as temporary:
+                temporary.write_text(model_card(preset))
+    Console().print(table)
+
+
 def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     beside = model.with_name("labels.txt")
     if labels is None and model.suffix == ".tflite":

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_parc.imagenet import preprocess_input
 from keras_parc.lite.runtime import TFLiteModel
 
 
@@ -31,7 +32,7 @@ def model_scale(model: keras.Model | TFLiteModel, images: np.ndarray) -> np.ndar
     Returns:
         Images of the same shape.
     """
-    return images if takes_pixels(model) else images[..., ::-1] / 255
+    return images if takes_pixels(model) else preprocess_input(images)
 
 
 def input_size(model: keras.Model | TFLiteModel, size: int = 256) -> tuple[int, int]:

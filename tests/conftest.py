@@ -1,6 +1,10 @@
 """What all tests share."""
 
+import sys
+
 import pytest
+
+from keras_parc.cli import main
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -10,3 +14,16 @@ def one_conversion_process():
 
     with conversion_process():
         yield
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Call the command in this process; returns its status, standard output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run

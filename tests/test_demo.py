@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import keras_parc
-from keras_parc.cli import main
 from keras_parc.data import digit_scene
 from keras_parc.demo import QUICK, run_demo
 from keras_parc.evaluate import class_scores, top_k_accuracy
@@ -24,19 +23,6 @@ def report_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     run_demo(folder, QUICK)
     return folder
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Call the command in this process; returns its status, standard output and error output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_report(report_folder):

@@ -1,7 +1,6 @@
 """`keras-parc evaluate` and `benchmark-data`: the figures, the files, and a user's mistakes."""
 
 import json
-import sys
 
 import keras
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from PIL import Image
 
 import keras_parc
-from keras_parc.cli import main
 from keras_parc.evaluate import evaluate_classifier
 
 COLOURS = np.linspace(0, 255, 8).round().astype(int)
@@ -50,17 +48,6 @@ def files(tmp_path_factory):
         model.save(root / f"{name}.keras")
     keras_parc.to_tflite(reds(8), root / "right.tflite")
     return root
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(

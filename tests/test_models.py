@@ -206,7 +206,7 @@ def test_one_training_step_changes_every_weight():
         ({"input_tensor": np.zeros((1, 64, 64, 3))}, ValueError, "Keras tensor.*ndarray"),
         ({"pooling": "sum"}, ValueError, "'avg' or 'max', got 'sum'"),
         ({"classes": 0}, ValueError, "at least 1, got 0"),
-        ({"weights": "imagenet"}, ValueError, "pretrained weights are not available yet"),
+        ({"weights": "imagenet"}, ValueError, "ParCNetXS has no pretrained weights of this name"),
         ({"weights": "no/such.weights.h5"}, FileNotFoundError, "no/such.weights.h5"),
         ({"weights": __file__}, ValueError, r"ending in .weights.h5 or .keras"),
         ({"kernel": "big"}, ValueError, "one of .*'parc'.*got 'big'"),

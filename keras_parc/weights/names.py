@@ -6,12 +6,10 @@ their `H` runs along the height and is the paper's ParC-V. Read: layer name here
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
-
-from keras_parc.mobilevit import Unfold
 
 _MODEL = {
     "stem_conv": "conv_1.block.conv",
@@ -72,6 +70,42 @@ _VIT_BLOCK = {  # stageN_blockM_... -> layer_N.1.global_rep.(M - 1). ...
     "ffn_expand": "pre_norm_ffn.1",
     "ffn_project": "pre_norm_ffn.4",
 }
+
+
+def _conv_norm(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}_conv": f"{theirs}.block.conv", f"{ours}_bn": f"{theirs}.block.norm"}
+
+
+def _ssd_lite() -> dict[str, str]:
+    """Extra feature maps and heads; the heads of the last map and of the others differ."""
+    modules = {}
+    for index, stride in enumerate((64, 128, 256)):
+        for ours, theirs in (("depthwise", "dw_conv"), ("pointwise", "pw_conv")):
+            name = f"extra_layers.os_{stride}.{theirs}"
+            modules |= _conv_norm(f"extra{index + 1}_{ours}", name)
+    modules["extra4_pointwise_conv"] = "extra_layers.os_-1.1.block.conv"
+    for index in range(2):
+        modules |= _conv_norm(f"head{index + 1}_project", f"ssd_heads.{index}.proj_layer")
+    for index in range(5):
+        layer = f"ssd_heads.{index}.loc_cls_layer"
+        modules |= _conv_norm(f"head{index + 1}_depthwise", f"{layer}.dw_conv")
+        modules[f"head{index + 1}_predictions"] = f"{layer}.pw_conv.block.conv"
+    return modules | {"head6_predictions": "ssd_heads.5.loc_cls_layer.block.conv"}
+
+
+def _deeplab_v3() -> dict[str, str]:
+    """Atrous spatial pyramid pooling: 1x1, three rates, the pooled branch, the projection."""
+    aspp, modules = "seg_head.aspp.aspp_layer", {}
+    for index in range(4):
+        modules |= _conv_norm(f"aspp{index + 1}", f"{aspp}.convs.{index}")
+    modules |= _conv_norm("aspp_pool", f"{aspp}.convs.4.aspp_pool.conv_1x1")
+    modules |= _conv_norm("aspp_project", f"{aspp}.project")
+    return modules | {"segmentation_logits": "seg_head.classifier.classifier.block.conv"}
+
+
+# Layers of a detector and of a segmenter, whose backbone the authors keep under "encoder.".
+SSD_LITE, DEEPLAB_V3 = _ssd_lite(), _deeplab_v3()
+
 _VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -82,8 +116,8 @@ _VARIABLES = {
 }
 
 
-def _module(model: keras.Model, layer_name: str) -> str:
-    """The authors' module name of a layer."""
+def _staged(model: keras.Model, layer_name: str, frame: dict, blocks: dict, body: str) -> str:
+    """The authors' module name of a layer, in a family of stages, frames and blocks."""
     if layer_name in _MODEL:
         return _MODEL[layer_name]
     stage, part = re.fullmatch(r"stage(\d)_(.+)", layer_name).groups()
@@ -91,17 +125,34 @@ def _module(model: keras.Model, layer_name: str) -> str:
     if residual:
         index = int(residual[1]) - 1
         return f"layer_{stage}.{index}.block.{_INVERTED_RESIDUAL[residual[2]]}"
-    vit = any(isinstance(layer, Unfold) for layer in model.layers)
-    frame, blocks, body = (
-        (_VIT_FRAME, _VIT_BLOCK, "global_rep")
-        if vit
-        else (_PARC_FRAME, _PARC_BLOCK, "spatial_global_rep")
-    )
     block = re.fullmatch(r"block(\d+)_(.+)", part)
     if block:
         return f"layer_{stage}.1.{body}.{int(block[1]) - 1}.{blocks[block[2]]}"
     found = (re.match(rf"stage{stage}_block(\d+)_", layer.name) for layer in model.layers)
     return f"layer_{stage}.1.{frame[part]}".format(blocks=max(int(m[1]) for m in found if m))
+
+
+def _parc_net(model: keras.Model, layer_name: str) -> str:
+    return _staged(model, layer_name, _PARC_FRAME, _PARC_BLOCK, "spatial_global_rep")
+
+
+def _mobilevit(model: keras.Model, layer_name: str) -> str:
+    return _staged(model, layer_name, _VIT_FRAME, _VIT_BLOCK, "global_rep")
+
+
+# A layer that only this family has -> its map. ParC-Net is what none of them claims.
+_FAMILIES: dict[str, Callable[[keras.Model, str], str]] = {"stage3_unfold": _mobilevit}
+
+
+def _module(model: keras.Model, layer_name: str) -> str:
+    """The authors' module name of a layer."""
+    names = {layer.name for layer in model.layers}
+    for head in (SSD_LITE, DEEPLAB_V3):
+        if layer_name in head:
+            return head[layer_name]
+    family = next((_FAMILIES[marker] for marker in _FAMILIES if marker in names), _parc_net)
+    encoder = "" if names.isdisjoint(SSD_LITE | DEEPLAB_V3) else "encoder."
+    return encoder + family(model, layer_name)
 
 
 def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> str:
@@ -179,28 +230,50 @@ def _attention_part(layer, variable, tensor):
     width = layer.num_heads * layer.key_dim
     part = {"query": 0, "key": 1, "value": 2}.get(path[-2])
     if part is not None:
+        if len(tensor) != 3 * width:
+            raise ValueError(f"Expected query, key and value of {width} rows, got {len(tensor)}.")
         tensor = tensor[part * width : (part + 1) * width]
     return tensor.T.reshape(variable.shape)
 
 
-def load_state_dict(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
+def load_state_dict(
+    model: keras.Model,
+    state: Mapping[str, np.ndarray],
+    *,
+    scope: str = "",
+    ignored: tuple[str, ...] = (),
+) -> None:
     """Load the authors' state dict into a model, every tensor used, nothing missing.
 
     Args:
-        model: A ParC-Net or MobileViT of this package, with its top.
+        model: A model of this package.
         state: The authors' names to numpy arrays in PyTorch's layout. `num_batches_tracked` is
             ignored; the `residual.*` aliases must equal the `layer_5.0.*` tensors they repeat.
+        scope: What the file puts before the model's names: "encoder." for the backbone of a
+            detector or segmenter.
+        ignored: Beginnings of names that this model knowingly does without.
 
     Raises:
         ValueError: Tensors are missing, unexpected, of another shape, or an alias differs. All
             are listed, and the model is left as it was.
+
+    Example:
+        >>> import keras_parc
+        >>> from keras_parc.weights.names import load_state_dict
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3))
+        >>> load_state_dict(model, {"classifier.fc.bias": np.zeros(1000), "more": np.zeros(3)})
+        Traceback (most recent call last):
+            ...
+        ValueError: The state dict does not fit 'parc_net_xs':
+          missing: classifier.fc.weight, ...
+          unexpected: more
     """
     used, missing, wrong, assignments = set(), [], [], []
     for layer in model.layers:
         for variable in layer.weights:
             if "seed_generator" in variable.path:
                 continue
-            name = official_name(model, layer, variable)
+            name = scope + official_name(model, layer, variable)
             if name not in state:
                 missing.append(name)
                 continue
@@ -213,7 +286,7 @@ def load_state_dict(model: keras.Model, state: Mapping[str, np.ndarray]) -> None
             assignments.append((variable, value))
     unexpected = []
     for name in state.keys() - used:
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or name.startswith(ignored):
             continue
         original = re.sub(r"(^|\.)residual\.", r"\1layer_5.0.", name)
         if original == name or original not in state:
