@@ -13,17 +13,23 @@ from keras_parc.lite import (
 )
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
+from keras_parc.parc_convnext import ParCConvNeXtXT
+from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.parc_resnet import ParCResNet50
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Metadata",
     "MobileViTS",
+    "ParCConvNeXtXT",
     "ParCH",
+    "ParCMobileNetV2",
     "ParCNetH",
     "ParCNetS",
     "ParCNetXS",
+    "ParCResNet50",
     "ParCV",
     "PositionEmbedding",
     "TFLiteModel",
