@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite import flatbuffer
+from keras_parc.lite.float_islands import float_operations
 from keras_parc.lite.intermediate import Intermediate
 from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
 
@@ -18,7 +19,7 @@ def quantize(
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    The same file and images give the same bytes.
+    GELU and layer normalization stay float32; see `float_islands`. The same file and images give the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -45,11 +46,13 @@ def quantize(
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    ranges = choose_ranges(Intermediate(content), images, method)
+    file = Intermediate(content)
+    ranges = choose_ranges(file, images, method)
     content = mlir_quantize(
         _with_ranges(content, ranges),
         input_data_type=tf.as_dtype(input_type),
         output_data_type=tf.as_dtype(output_type),
+        denylisted_nodes=float_operations(file),
     )
     model = flatbuffer.read(content)
     _coarsen_addends(model)
