@@ -17,6 +17,8 @@ from keras_parc.parc_convnext import ParCConvNeXtXT
 from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.parc_resnet import ParCResNet50
+from keras_parc.plug_in import parcify
+from keras_parc.visualize import grad_cam
 
 __version__ = "0.1.0"
 
@@ -37,7 +39,9 @@ __all__ = [
     "count_macs",
     "deploy",
     "features",
+    "grad_cam",
     "inspect",
+    "parcify",
     "read_metadata",
     "to_tflite",
 ]

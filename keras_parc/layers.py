@@ -8,9 +8,10 @@ the input tiled with itself:
 
     out[i] = sum_j kernel[j] * (x + position)[(i + j) mod n],    n = the side
 
-With `depthwise=False` every output channel sees every input channel, as in ParC-ResNet50. The kernel
-and the embedding are stored at a fixed length and resampled linearly, end to end, to the side at
-hand. Everything here is `keras.ops`: TensorFlow, JAX and PyTorch run it.
+With `depthwise=False` every output channel sees every input channel, as in ParC-ResNet50.
+
+The kernel and the embedding are stored at a fixed length and resampled linearly, end to end, to
+the side at hand. Everything here is `keras.ops`: TensorFlow, JAX and PyTorch run it.
 """
 
 import keras

@@ -80,9 +80,9 @@ def _layer_norm(x: Tensor, name: str) -> Tensor:
 def _patches(x: Tensor, filters: int, size: int, strides: int, name: str) -> Tensor:
     """A convolution over patches that do not overlap, or at stride 1 do."""
     padding = "valid" if strides == size else "same"
-    return layers.Conv2D(
-        filters, size, strides, padding, kernel_initializer=_normal(), name=name
-    )(x)
+    return layers.Conv2D(filters, size, strides, padding, kernel_initializer=_normal(), name=name)(
+        x
+    )
 
 
 def convnext_block(x: Tensor, name: str, length: int = 0, position_embedding=True) -> Tensor:

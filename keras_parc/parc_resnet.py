@@ -54,9 +54,7 @@ def bottleneck(
         y = conv_norm_act(y, width, 3, strides, activation="relu", name=f"{name}_spatial")
     y = conv_norm_act(y, EXPANSION * width, activation=None, name=f"{name}_expand")
     if x.shape[-1] != y.shape[-1] or strides > 1:
-        x = conv_norm_act(
-            x, y.shape[-1], strides=strides, activation=None, name=f"{name}_shortcut"
-        )
+        x = conv_norm_act(x, y.shape[-1], strides=strides, activation=None, name=f"{name}_shortcut")
     y = layers.Add(name=f"{name}_add")([x, y])
     return layers.Activation("relu", name=f"{name}_act")(y)
 

@@ -19,7 +19,8 @@ def quantize(
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    GELU and layer normalization stay float32; see `float_islands`. The same file and images give the same bytes.
+    GELU and layer normalization stay float32; see `float_islands`. The same file and images give
+    the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.

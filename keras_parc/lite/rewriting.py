@@ -73,7 +73,9 @@ def deploy(
 
 def rewrite(graph: Graph, target: str = "litert") -> None:
     """Apply all rules to a graph, in place."""
-    apply_everywhere(graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard)
+    apply_everywhere(
+        graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
+    )
     apply_everywhere(graph, *FOLDING, *JOINING, channels.fold_permutation)
     apply_everywhere(graph, linear.scale_back_through_product, *FOLDING)
     apply_everywhere(graph, channels.split_groups)
