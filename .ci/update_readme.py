@@ -61,7 +61,9 @@ def demo() -> str:
 
 def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    tables = {"models": models(), "demo": demo(), "convnets": convnet_tables.convnets()}
+    tables = {"models": models(), "demo": demo()}
+    if convnet_tables.FIGURES.is_file():
+        tables["convnets"] = convnet_tables.convnets()
     for name, table in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
