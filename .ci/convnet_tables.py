@@ -20,7 +20,7 @@ def convnets() -> str:
     with FIGURES.open(newline="") as file:
         times = {Path(row["model"]).stem: float(row["median_ms"]) for row in csv.DictReader(file)}
     lines = [
-        "| model | parameters | multiply-adds, 224x224 | time / plain, fp32 | int8 | in the paper |",
+        "| model | parameters | multiply-adds, 224x224 | time / plain, fp32 | int8 | paper |",
         "|---|---|---|---|---|---|",
     ]
     for function, (name, in_paper) in MODELS.items():
