@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+import convnet_tables
+
 import keras_parc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +72,10 @@ def demo() -> str:
 
 def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    for name, table in {"models": models(), "presets": presets(), "demo": demo()}.items():
+    tables = {"models": models(), "presets": presets(), "demo": demo()}
+    if convnet_tables.FIGURES.is_file():
+        tables["convnets"] = convnet_tables.convnets()
+    for name, table in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
         assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"

@@ -14,7 +14,12 @@ from keras_parc.lite import (
 )
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
+from keras_parc.parc_convnext import ParCConvNeXtXT
+from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.parc_resnet import ParCResNet50
+from keras_parc.plug_in import parcify
+from keras_parc.visualize import grad_cam
 from keras_parc.weights.presets import Preset, list_presets
 
 __version__ = "0.1.0"
@@ -22,10 +27,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Metadata",
     "MobileViTS",
+    "ParCConvNeXtXT",
     "ParCH",
+    "ParCMobileNetV2",
     "ParCNetH",
     "ParCNetS",
     "ParCNetXS",
+    "ParCResNet50",
     "ParCV",
     "PositionEmbedding",
     "Preset",
@@ -35,8 +43,10 @@ __all__ = [
     "decode_predictions",
     "deploy",
     "features",
+    "grad_cam",
     "inspect",
     "list_presets",
+    "parcify",
     "preprocess_input",
     "read_metadata",
     "to_tflite",

@@ -55,11 +55,13 @@ def image_classifier(
     dropout: float = 0.2,
     default_side: int = 256,
     architecture: str | None = None,
+    head_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> keras.Model:
     """Wrap a backbone function in the input, the head and the weights of a classifier.
 
     The public constructors pass their arguments through; they document them. `architecture` is
-    the constructor's public name, by which `keras_parc.list_presets()` knows its weights.
+    the constructor's public name, by which `keras_parc.list_presets()` knows its weights;
+    `head_norm` is applied to the pooled features.
     """
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
@@ -74,6 +76,7 @@ def image_classifier(
     x = backbone(preprocess(image) if include_preprocessing else image)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        x = head_norm(x) if head_norm else x
         x = layers.Dropout(dropout, name="head_dropout")(x)
         x = layers.Dense(
             classes,

@@ -10,7 +10,18 @@ import pytest
 from keras import layers, ops
 
 import keras_parc
-from keras_parc import MobileViTS, ParCH, ParCNetH, ParCNetS, ParCNetXS, ParCV, PositionEmbedding
+from keras_parc import (
+    MobileViTS,
+    ParCConvNeXtXT,
+    ParCH,
+    ParCMobileNetV2,
+    ParCNetH,
+    ParCNetS,
+    ParCNetXS,
+    ParCResNet50,
+    ParCV,
+    PositionEmbedding,
+)
 from keras_parc.lite import forms
 from keras_parc.lite.emission import emit
 from keras_parc.lite.importing import import_model
@@ -166,6 +177,51 @@ def test_zero_padded_kernels_do_not_commute():
     operations = check(functools.partial(big_kernel_mixer, size=5, name="b"), (8, 6, 8))
     assert operations["depthwise"] == 4
     assert operations["affine"] == 1
+
+
+def one_step(depthwise=True, **arguments):
+    from keras_parc.blocks import parc_halves
+
+    def block(x):
+        x = parc_halves(x, (8, 8), "b", depthwise=depthwise, **arguments)
+        return layers.Activation("relu6")(layers.BatchNormalization()(x))
+
+    return block
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 8), (12, 20, 8), (1, 3, 8)])
+@pytest.mark.parametrize("target", ["litert", "portable"])
+def test_one_step_of_depthwise_parc(shape, target):
+    operations = check(one_step(), shape, target)
+    assert operations["affine"] == 1  # (height, width, channels), after the concatenation
+    assert operations["circular"] == 0
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 8), (12, 20, 8), (1, 3, 8)])
+def test_one_step_of_dense_parc(shape):
+    """Two plain convolutions over wrapped maps; embeddings and normalization are one constant."""
+    operations = check(one_step(depthwise=False), shape)
+    assert operations["conv"] == 2
+    assert operations["wrap"] == sum(side > 1 for side in shape[:2])
+    assert operations["affine"] == 1
+
+
+def test_an_activation_goes_into_the_halves_where_it_is_fused():
+    """With nothing to add it would stand alone, which int8 XNNPACK does not take."""
+    operations = check(one_step(position_embedding=False))
+    assert operations["affine"] == 0
+    assert operations["activation"] == 2
+
+
+def test_layers_of_keras_applications():
+    def excited(x):
+        x = layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])(x)
+        gate = layers.Reshape((1, 1, 4))(layers.GlobalAveragePooling2D()(x))
+        x = layers.Multiply()([x, layers.Activation("sigmoid")(conv(4)(gate))])
+        return keras_parc.parc_convnext.LayerScale(0.5)(layers.Dense(3, activation="gelu")(x))
+
+    operations = check(excited)
+    assert operations["keep"] == operations["reshape"] == 0
 
 
 def test_the_table_of_forms():
@@ -334,6 +390,9 @@ WHOLE = {
     "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
     "pooled": lambda: ParCNetXS(include_top=False, pooling="max", input_shape=(33, 47, 3)),
     "stride_8": lambda: ParCNetXS(include_top=False, input_shape=(96, 64, 3), output_stride=8),
+    "resnet": lambda: ParCResNet50(input_shape=(100, 224, 3), classes=7),
+    "mobilenet": lambda: ParCMobileNetV2(input_shape=(224, 96, 3), classes=7),
+    "convnext": lambda: ParCConvNeXtXT(input_shape=(100, 224, 3), classes=7),
     "features": lambda: keras_parc.features(ParCNetS(input_shape=(64, 96, 3))),
 }
 

@@ -9,7 +9,18 @@ from keras import layers
 from test_deploy import randomize
 
 import keras_parc
-from keras_parc import Metadata, MobileViTS, ParCNetH, ParCNetS, ParCNetXS, TFLiteModel, to_tflite
+from keras_parc import (
+    Metadata,
+    MobileViTS,
+    ParCConvNeXtXT,
+    ParCMobileNetV2,
+    ParCNetH,
+    ParCNetS,
+    ParCNetXS,
+    ParCResNet50,
+    TFLiteModel,
+    to_tflite,
+)
 from keras_parc.lite import flatbuffer
 
 # All that a rewritten ParC-Net may contain; every one is in TensorFlow Lite's built-in set.
@@ -18,6 +29,9 @@ ALLOWED = {
     *("LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESHAPE", "SOFTMAX", "STRIDED_SLICE"),
     "TRANSPOSE",
 }
+# What the ConvNets need beyond it: the stem of ResNet, the normalizations and GELU of ConvNeXt.
+OF_RESNET = {"MAX_POOL_2D"}
+OF_CONVNEXT = {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"}
 
 
 def photos(count, side, seed=0):
@@ -28,6 +42,7 @@ def photos(count, side, seed=0):
 
 @functools.cache
 def model(build, side, **arguments):
+    keras.utils.set_random_seed(0)
     return randomize(build(input_shape=(side, side, 3), **arguments))
 
 
@@ -37,22 +52,54 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("build", "side"),
-    [(ParCNetXS, 64), (ParCNetXS, 96), (ParCNetS, 64), (ParCNetS, 256), (ParCNetH, 64)],
+    ("build", "side", "more"),
+    [
+        (ParCNetXS, 64, set()),
+        (ParCNetXS, 96, set()),
+        (ParCNetS, 64, set()),
+        (ParCNetS, 256, set()),
+        (ParCNetH, 64, set()),
+        (ParCResNet50, 64, OF_RESNET),
+        (ParCMobileNetV2, 64, set()),
+        (ParCMobileNetV2, 224, set()),
+        (ParCConvNeXtXT, 64, OF_CONVNEXT),
+        (ParCConvNeXtXT, 224, OF_CONVNEXT),
+    ],
 )
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_one_partition_and_nothing_outside(folder, build, side, quantize):
-    source = model(build, side)
+def test_one_partition_and_nothing_outside(folder, build, side, more, quantize):
+    source = model(build, side, classifier_activation=None if more else "softmax")
     x = photos(2, side)
     path = to_tflite(source, folder / "m.tflite", quantize=quantize, calibration=x)
     found = keras_parc.inspect(path)
     assert (found.partitions, found.outside) == (1, {})
-    assert set(found.operations) <= ALLOWED
+    assert set(found.operations) <= ALLOWED | more
     assert (found.input_dtype, found.output_dtypes) == ("float32", ("float32",))
     assert found.input_shape == (1, side, side, 3)
     assert found.size == path.stat().st_size
     if quantize is None:
         assert keras_parc.agreement(source, path, x).signal_to_noise_db > 90
+
+
+def test_what_stays_float_in_int8(folder):
+    """GELU and layer normalization, and nothing else: each between conversions of its own."""
+    image = keras.Input((16, 16, 8))
+    x = layers.Conv2D(8, 1)(image)
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", activation="relu")(x)])
+    y = layers.Dense(16, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+    source = randomize(keras.Model(image, layers.Add()([x, layers.Dense(8)(y)])))
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 8)).astype("float32")
+    path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x)
+    file = flatbuffer.read(path.read_bytes())
+    graph, floats = file.subgraphs[0], []
+    names = {value: name for name, value in vars(flatbuffer.BUILTIN).items()}
+    for each in graph.operators:
+        if graph.tensors[each.outputs[0]].type == graph.tensors[each.inputs[0]].type == 0:
+            floats.append(names[flatbuffer.kind(file, each)])
+    assert sorted(floats) == sorted(["MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "GELU"])
+    found = keras_parc.inspect(path)
+    assert (found.partitions, found.outside) == (1, {})
+    assert keras_parc.agreement(source, path, x).signal_to_noise_db > 30
 
 
 def test_vanishing_activations(folder):

@@ -21,6 +21,9 @@ def model():
         (keras_parc.ParCNetXS, "parcnet_xs"),
         (keras_parc.ParCNetS, "parcnet_s"),
         (keras_parc.MobileViTS, "mobilevit_s"),
+        (keras_parc.ParCResNet50, "parc_resnet50"),
+        (keras_parc.ParCMobileNetV2, "parc_mobilenetv2"),
+        (keras_parc.ParCConvNeXtXT, "parc_convnext_xt"),
     ],
 )
 def test_every_tensor_of_the_file_has_its_variable(build, name):

@@ -68,9 +68,9 @@ def _kimm(input_shape, **_):
     return kimm.models.MobileViTS(input_shape=input_shape, weights=None)
 
 
-def export(folder: Path, console: Console) -> list[Path]:
-    """Write all files into `folder`; return their paths."""
-    rows = entries()
+def export(folder: Path, console: Console, rows: list[Entry] | None = None) -> list[Path]:
+    """Write all files (or those of `rows`) into `folder`; return their paths."""
+    rows = entries() if rows is None else rows
     with conversion_process():
         for entry in track(rows, "exporting", console=console):
             keras.utils.set_random_seed(0)

@@ -127,6 +127,13 @@ def _keep(node: Node, name: str, *images):
     return tree.flatten(outputs)
 
 
+def _wrap(node: Node, name: str, x):
+    axis = 1 if node["axis"] == "height" else 2
+    last = x.shape[axis] - 1
+    first = x[:, :last] if axis == 1 else x[:, :, :last]
+    return layers.Concatenate(axis=axis, name=name)([x, first])
+
+
 def _join(node: Node, name: str, *parts):
     axis = 1 if node["axis"] == "height" else 2
     return layers.Concatenate(axis=axis, name=name)(list(parts))
@@ -157,4 +164,5 @@ EMITTERS = {
     "subtract": lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
     "transpose": lambda node, name, x: layers.Permute(node["axes"], name=name)(x),
     "window": _window,
+    "wrap": _wrap,
 }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite import flatbuffer
+from keras_parc.lite.float_islands import float_operations
 from keras_parc.lite.intermediate import Intermediate
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
@@ -19,7 +20,8 @@ def quantize(
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    The same file and images give the same bytes.
+    GELU and layer normalization stay float32; see `float_islands`. The same file and images give
+    the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -46,8 +48,12 @@ def quantize(
     """
     with conversion_process() as process:
         process.start()
-        ranges = choose_ranges(Intermediate(content), images, method)
-        content = process.run("quantize", _with_ranges(content, ranges), input_type, output_type)
+        file = Intermediate(content)
+        ranges = choose_ranges(file, images, method)
+        types = (input_type, output_type)
+        content = process.run(
+            "quantize", _with_ranges(content, ranges), *types, float_operations(file)
+        )
     model = flatbuffer.read(content)
     _coarsen_addends(model)
     return flatbuffer.write(model)

@@ -7,6 +7,7 @@ import keras
 from keras_parc.lite import forms
 from keras_parc.lite import rules_activation as activation
 from keras_parc.lite import rules_channels as channels
+from keras_parc.lite import rules_convnets as convnets
 from keras_parc.lite import rules_linear as linear
 from keras_parc.lite import rules_parc as parc
 from keras_parc.lite.emission import emit
@@ -18,6 +19,8 @@ FOLDING = (
     linear.fold_backward,
     linear.push_forward,
     linear.push_scale_forward,
+    convnets.push_past_wrap,
+    convnets.fold_into_parts,
 )
 JOINING = (
     parc.merge_circulars,
@@ -72,13 +75,16 @@ def deploy(
 
 def rewrite(graph: Graph, target: str = "litert") -> None:
     """Apply all rules to a graph, in place."""
-    apply_everywhere(graph, linear.dense_as_convolution, activation.expand_hard)
+    apply_everywhere(
+        graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
+    )
     apply_everywhere(graph, *FOLDING, *JOINING, channels.fold_permutation)
     apply_everywhere(graph, linear.scale_back_through_product, *FOLDING)
     apply_everywhere(graph, channels.split_groups)
     apply_everywhere(graph, channels.fold_permutation)
     forms.lower_circulars(graph, target)
-    apply_everywhere(graph, *FOLDING)
+    apply_everywhere(graph, *FOLDING, parc.join_affines)
+    apply_everywhere(graph, convnets.activate_parts)
 
 
 def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple[int, int, int]:

@@ -25,8 +25,8 @@ def convert(folder: str, quantize: str | None) -> bytes:
     return converter.convert()
 
 
-def quantize(content: bytes, input_type: str, output_type: str) -> bytes:
-    """A float32 file whose tensors have ranges, as int8."""
+def quantize(content: bytes, input_type: str, output_type: str, floats: list[str]) -> bytes:
+    """A float32 file whose tensors have ranges, as int8 but for the operations named `floats`."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -34,6 +34,7 @@ def quantize(content: bytes, input_type: str, output_type: str) -> bytes:
         content,
         input_data_type=tf.as_dtype(input_type),
         output_data_type=tf.as_dtype(output_type),
+        denylisted_nodes=floats or None,
     )
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from keras_parc.weights.names_convnets import convnet_name
+
 _MODEL = {
     "stem_conv": "conv_1.block.conv",
     "stem_bn": "conv_1.block.norm",
@@ -159,7 +161,7 @@ def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> st
     """The authors' tensor name of a variable.
 
     Args:
-        model: A ParC-Net or MobileViT of this package.
+        model: A classifier of this package.
         layer: One of its layers.
         variable: One of the layer's variables.
 
@@ -177,11 +179,14 @@ def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> st
         >>> official_name(model, layer, layer.base_kernel)
         'layer_3.1.spatial_global_rep.0.meta_kernel_1_H'
     """
+    own = variable.path.rsplit("/", 1)[-1]
     try:
+        of_convnet = convnet_name(model, layer, own, _VARIABLES)
+        if of_convnet is not None:
+            return of_convnet
         module = _module(model, layer.name)
     except (AttributeError, KeyError) as error:
         raise ValueError(f"The layer {layer.name!r} has no counterpart in the map.") from error
-    own = variable.path.rsplit("/", 1)[-1]
     if own == "base_position":
         return module.format(kind="meta_pe")
     if own == "base_kernel":
@@ -210,6 +215,8 @@ def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.nda
     """
     own = variable.path.rsplit("/", 1)[-1]
     if own in ("base_kernel", "base_position"):  # (C, 1, K, 1) or (1, C, K, 1), either axis
+        if len(variable.shape) == 3:  # dense: (out, in, K, 1) -> (K, in, out)
+            return tensor.reshape(*tensor.shape[:2], -1).transpose(2, 1, 0)
         return tensor.reshape(tensor.shape[0] * tensor.shape[1], -1).T
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return _attention_part(layer, variable, tensor)
