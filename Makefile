@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # TensorFlow's own log: warnings and errors only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-torch test-arm test-web test-mediapipe lint format readme lock clean
+.PHONY: demo test benchmark test-torch test-arm test-web test-mediapipe lint format readme lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -23,6 +23,26 @@ test-torch: $(VENV)/.installed
 test-arm: $(VENV)/.installed
 	tflite/emulation/setup.sh .arm armv7x armv7 arm64
 	$(BIN)/python -m pytest -m arm
+
+# Half an hour: exports all models, times them against each other, counts instructions on emulated
+# ARM. kimm is a rival, not a dependency. Leave the machine alone meanwhile.
+benchmark: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --target build/kimm --upgrade kimm==0.2.5
+	PYTHONPATH=build/kimm $(BIN)/python -m keras_parc.lite.comparison build/benchmark
+	cd build/benchmark && for threads in 1 2; do \
+	  $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite --threads $$threads \
+	    --csv $(CURDIR)/tflite/results/latency_$$threads.csv || exit; done
+	$(BIN)/python -m keras_parc.lite.comparison_convnets build/benchmark_convnets
+	cd build/benchmark_convnets && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite \
+	  --csv $(CURDIR)/tflite/results/convnets.csv
+	tflite/emulation/setup.sh .arm armv7x arm64
+	cd build/benchmark && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/emulation/compare.py \
+	  *_portable_*.tflite *_plain_*.tflite kimm_*.tflite --targets armv7x \
+	  --csv $(CURDIR)/tflite/results/armv7x.csv
+	cd build/benchmark && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/emulation/compare.py \
+	  *_256_rewritten_*.tflite *_plain_*.tflite kimm_*.tflite --targets arm64 \
+	  --csv $(CURDIR)/tflite/results/arm64.csv
+	$(BIN)/python .ci/update_readme.py
 
 readme: $(VENV)/.installed
 	$(BIN)/python .ci/update_readme.py

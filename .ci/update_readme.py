@@ -1,7 +1,7 @@
 """Write the generated tables of README.md: `make readme`.
 
 The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
-a copy of the `report.json` of a real `make demo`.
+a copy of the `report.json` of a real `make demo`; those of speed from what `make benchmark` wrote.
 """
 
 import json
@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+import benchmark_tables
 import convnet_tables
 
 import keras_parc
@@ -70,14 +71,23 @@ def demo() -> str:
     return "\n".join(lines)
 
 
+TABLES = {
+    "models": models,
+    "presets": presets,
+    "demo": demo,
+    "convnets": convnet_tables.convnets,
+    "ratios": benchmark_tables.ratios,
+    "latency": benchmark_tables.models,
+    "sizes": benchmark_tables.sizes,
+}
+
+
 def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    tables = {"models": models(), "presets": presets(), "demo": demo()}
-    if convnet_tables.FIGURES.is_file():
-        tables["convnets"] = convnet_tables.convnets()
-    for name, table in tables.items():
+    for name, make in TABLES.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
-        text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
+        table = make() + "\n"
+        text, count = re.subn(pattern, lambda _, t=table: t, text, flags=re.DOTALL)
         assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"
     return text
 
