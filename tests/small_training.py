@@ -1,7 +1,10 @@
-"""A training run of seconds: a small ParC model on made-up images, whole and killed.
+"""A training run of seconds: a small ParC model on made-up images.
 
-`python tests/small_training.py FOLDER` trains it in FOLDER/whole, then in FOLDER/killed with a kill
-at ten random points, and prints what it did; the tests compare the two.
+As a command, for the tests that need processes of their own; each compares what it leaves behind:
+
+- `kills FOLDER SEED` trains in FOLDER/whole, and in FOLDER/killed with kills at random points.
+- `devices FOLDER` trains in FOLDER/one on one device, and in FOLDER/two on two virtual ones.
+- `host FOLDER NUMBER PORT` is one of two hosts that train in FOLDER.
 """
 
 import os
@@ -20,6 +23,7 @@ import keras_parc
 from keras_parc.training.recipes import MODELS, Recipe
 
 EXAMPLES, CLASSES = 64, 4
+DROPOUT = 0.2
 
 
 def small_model(
@@ -28,12 +32,12 @@ def small_model(
     """Convolution, BatchNorm, both ParC layers, dropout and a classifier."""
     image = keras.Input(input_shape)
     x = layers.Rescaling(1 / 255)(image)
-    x = layers.Conv2D(8, 3, strides=4, name="stem")(x)
+    x = layers.Conv2D(8, 3, strides=4, use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)
     x = keras_parc.ParCV(8)(x)
     x = layers.Activation("silu")(keras_parc.ParCH(8)(x))
     x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.2)(x)
+    x = layers.Dropout(DROPOUT)(x)
     x = layers.Dense(classes, activation=classifier_activation, dtype="float32")(x)
     return keras.Model(image, x, name="small")
 
@@ -70,7 +74,7 @@ def images_of(labels, size, rng):
     return images
 
 
-def training(epoch, plan, start, shard=(0, 1)):
+def batches_of(epoch, plan, start, shard=(0, 1)):
     """Batches that are a function of epoch and step; `shard` takes its part of each."""
     import tensorflow as tf
 
@@ -99,7 +103,14 @@ def run(folder, recipe=RECIPE, **options):
     """`fit` on this data."""
     from rich.console import Console
 
+    from keras_parc.training.distribute import ONE_DEVICE
     from keras_parc.training.fit import fit
+
+    devices = options.get("devices", ONE_DEVICE)
+    devices.connect()
+
+    def training(epoch, plan, start):
+        return batches_of(epoch, plan, start, (devices.host, devices.hosts))
 
     options = {"checkpoint_steps": 3, "console": Console(quiet=True)} | options
     data = options.pop("training", training)
@@ -162,7 +173,7 @@ def _child(work) -> int:
     return process
 
 
-def main(folder: Path, seed: int):
+def kills(folder: Path, seed: int):
     import tensorflow  # noqa: F401 (once, for all children)
 
     draw = random.Random(seed)
@@ -172,18 +183,46 @@ def main(folder: Path, seed: int):
         run(folder / "killed")
 
     assert os.waitpid(_child(lambda: run(folder / "whole")), 0)[1] == 0
-    kills = 0
+    count = 0
     for _ in range(10):
         event = draw.randint(1, 12)
-        kills += os.waitpid(_child(lambda event=event: killed(event)), 0)[1] == signal.SIGKILL
+        count += os.waitpid(_child(lambda event=event: killed(event)), 0)[1] == signal.SIGKILL
     for _ in range(2):  # from outside, whatever it is doing
         process = _child(lambda: run(folder / "killed"))
         time.sleep(draw.uniform(0.5, 2.5))
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-    print("kills:", kills)
+    print("kills:", count)
     assert os.waitpid(_child(lambda: run(folder / "killed")), 0)[1] == 0
 
 
+def devices(folder: Path):
+    """Dropout draws other masks when the batch is divided, so the comparison leaves it out."""
+    global DROPOUT
+    DROPOUT = 0.0
+    from keras_parc.training.distribute import Devices
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    run(folder / "one")
+    model = run(folder / "two", devices=Devices(2))
+    images = images_of(np.arange(4), 32, np.random.default_rng(7))
+    np.savez(folder / "predictions.npz", images=images, scores=model.predict(images, verbose=0))
+
+
+def host(folder: Path, number: int, port: int):
+    global DROPOUT
+    DROPOUT = 0.0
+    from keras_parc.training.distribute import Devices
+
+    run(folder, devices=Devices(hosts=2, host=number, coordinator=f"127.0.0.1:{port}"))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    command = {"kills": kills, "devices": devices, "host": host}[sys.argv[1]]
+    command(Path(sys.argv[2]), *map(int, sys.argv[3:]))

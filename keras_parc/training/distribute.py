@@ -95,9 +95,30 @@ class Devices:
             return keras.distribution.DataParallel(devices=names, auto_shard_dataset=False).scope()
         raise ValueError(f"The {backend} backend trains on one device only: use TensorFlow or JAX.")
 
+    def wait(self) -> None:
+        """Wait until all hosts have come here."""
+        if self.hosts > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("wait")
+
     def _check_count(self, found: list[str]) -> None:
         if len(found) < self.devices:
             raise ValueError(f"Expected {self.devices} devices, found {len(found)}: {found}.")
 
 
 ONE_DEVICE = Devices()
+
+
+@contextlib.contextmanager
+def alone():
+    """Do something on this host that the others do not, such as saving with Keras.
+
+    Keras makes variables while it saves, and under a distribution every host would have to.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)

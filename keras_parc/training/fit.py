@@ -23,7 +23,7 @@ from rich.console import Console
 from keras_parc.files import replacing
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, read_state, write_state
-from keras_parc.training.distribute import ONE_DEVICE, Devices
+from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
 from keras_parc.training.models import averaged_model, rate_schedule, training_model
 from keras_parc.training.progress import ProgressBar
 from keras_parc.training.recipes import Recipe
@@ -177,9 +177,8 @@ class _Run(keras.callbacks.Callback):
             callbacks=[self.moving, self, self.bar],
         ).history
         facts.logs = {name: float(values[-1]) for name, values in history.items()}
-        facts.logs["learning_rate"] = float(
-            self.schedule(max(int(self.trained.optimizer.iterations) - 1, 0))
-        )
+        updates = int(keras.ops.convert_to_numpy(self.trained.optimizer.iterations))
+        facts.logs["learning_rate"] = float(self.schedule(max(updates - 1, 0)))
         self.save()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -236,7 +235,7 @@ class _Run(keras.callbacks.Callback):
         facts.history.append(row)
         if self.devices.host == 0:
             if any(each["epoch"] == facts.epoch for each in facts.best):
-                with replacing(self._best(facts.epoch)) as temporary:
+                with replacing(self._best(facts.epoch)) as temporary, alone():
                     self.average.save_weights(temporary)
             self._write_history(row)
         facts.epoch, facts.step, facts.logs = facts.epoch + 1, 0, None
@@ -270,6 +269,7 @@ class _Run(keras.callbacks.Callback):
         return self.out / "best" / f"epoch_{epoch + 1:04d}.weights.h5"
 
     def finish(self, validation) -> keras.Model:
+        self.devices.wait()  # for host 0 to have written the last epoch's
         mean_of_weights(self.average, [self._best(each["epoch"]) for each in self.facts.best])
         result = {
             "recipe": self.recipe.name,
@@ -278,7 +278,7 @@ class _Run(keras.callbacks.Callback):
             "history": self.facts.history,
         }
         if self.devices.host == 0:
-            with replacing(self.out / "model.keras") as temporary:
+            with replacing(self.out / "model.keras") as temporary, alone():
                 self.average.save(temporary, include_optimizer=False)
             with replacing(self.out / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")

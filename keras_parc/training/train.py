@@ -1,5 +1,6 @@
 """A recipe and the data it names: one call, which is also how to go on after a stop."""
 
+import math
 import os
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def train(
         batch=recipe.batch,
         short_side=recipe.short_side,
         **shared,
+    )
+    images = num_examples(recipe.data, recipe.validation_split, data_dir)
+    # Keras warns at the end of a data set whose length it does not know.
+    validation = validation.apply(
+        tf.data.experimental.assert_cardinality(math.ceil(images / recipe.batch))
     )
     try:
         model = fit(
