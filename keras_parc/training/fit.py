@@ -24,7 +24,12 @@ from keras_parc.files import replacing
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, read_state, write_state
 from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
-from keras_parc.training.models import averaged_model, rate_schedule, training_model
+from keras_parc.training.models import (
+    averaged_model,
+    compiled_to_measure,
+    rate_schedule,
+    training_model,
+)
 from keras_parc.training.progress import ProgressBar
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.sampler import epoch_plan
@@ -102,11 +107,17 @@ def fit(
     with devices.scope():
         run = _Run(recipe, out, examples, classes, devices, checkpoint_steps, console or Console())
         run.restore()
-        with _on_sigterm(run.terminate), run.bar:
-            while run.facts.epoch < recipe.epochs:
-                run.train(training)
-                run.validate(validation)
-            return run.finish(validation)
+        try:
+            with _on_sigterm(run.terminate), run.bar:
+                while run.facts.epoch < recipe.epochs:
+                    run.train(training)
+                    run.validate(validation)
+                return run.finish(validation)
+        except OSError as error:
+            raise OSError(
+                f"{error}. The last checkpoint in {str(out)!r} is untouched; once this is mended, "
+                "the same call goes on from there."
+            ) from error
 
 
 class _Run(keras.callbacks.Callback):
@@ -121,6 +132,7 @@ class _Run(keras.callbacks.Callback):
         self.trained = training_model(recipe, classes, self.schedule, devices.total)
         self.average = averaged_model(recipe, classes)
         self.average.set_weights(self.trained.get_weights())
+        self.measured = compiled_to_measure(self.average)
         self.moving = MovingAverage(self.average, recipe.ema_momentum)
         self.bar = ProgressBar(sum(self.steps), console)
         self.facts, self.metrics, self.writer, self.terminated = _Facts(), None, None, False
@@ -191,8 +203,8 @@ class _Run(keras.callbacks.Callback):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is {loss} at {self.place()}. Try a lower `peak_rate`, `clip_norm=1`, or "
-                "`mixed_precision=none`; the last checkpoint was written before."
+                f"The loss is {loss} at {self.place()}. Try a lower `peak_rate`, `clip_norm=1` or "
+                "`mixed_precision=none`, in another folder."
             )
         last = self.facts.step == self.steps[self.facts.epoch]  # saved with the epoch's metrics
         if self.terminated and not last:
@@ -214,7 +226,7 @@ class _Run(keras.callbacks.Callback):
     def evaluate(self, validation) -> dict[str, float]:
         batch = math.ceil(self.recipe.batch / self.devices.total) * self.devices.total
         # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
-        metrics = self.average.evaluate(
+        metrics = self.measured.evaluate(
             _filled(self._one_hot(validation), batch),
             verbose=0,
             callbacks=[self],
@@ -279,7 +291,7 @@ class _Run(keras.callbacks.Callback):
         }
         if self.devices.host == 0:
             with replacing(self.out / "model.keras") as temporary, alone():
-                self.average.save(temporary, include_optimizer=False)
+                self.average.save(temporary)
             with replacing(self.out / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
         return self.average

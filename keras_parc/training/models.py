@@ -64,9 +64,7 @@ def training_model(
 
 
 def averaged_model(recipe: Recipe, classes: int) -> keras.Model:
-    """The model that is kept: probabilities, float32, at the evaluation size, compiled to measure.
-
-    Its metrics leave out images of weight 0, which only fill the last batch.
+    """The model that is kept: probabilities, float32, at the evaluation size, not compiled.
 
     Args:
         recipe: The run.
@@ -75,25 +73,26 @@ def averaged_model(recipe: Recipe, classes: int) -> keras.Model:
     Returns:
         A model with the weights of `training_model`, in the same order.
     """
-    model = MODELS[recipe.model](
+    return MODELS[recipe.model](
         input_shape=(recipe.size, recipe.size, 3), classes=classes, include_preprocessing=True
     )
-    model.compile(
+
+
+def compiled_to_measure(model: keras.Model) -> keras.Model:
+    """A model over the same weights that `evaluate` can use; the one given stays uncompiled.
+
+    Its metrics leave out images of weight 0, which only fill the last batch.
+    """
+    measured = keras.Model(model.inputs, model.outputs)
+    measured.compile(
         loss=keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"),
         weighted_metrics=[
             keras.metrics.CategoricalCrossentropy(name="cross_entropy"),
-            *_accuracies(classes),
+            *_accuracies(model.output_shape[-1]),
         ],
         jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
     )
-    return model
-
-
-def _accuracies(classes: int) -> list[keras.metrics.Metric]:
-    return [
-        keras.metrics.CategoricalAccuracy(name="top1"),
-        keras.metrics.TopKCategoricalAccuracy(min(5, classes), name="top5"),
-    ]
+    return measured
 
 
 def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
@@ -112,6 +111,13 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
         warm_up_steps=recipe.warm_up_steps,
         by=recipe.cosine_by,
     )
+
+
+def _accuracies(classes):
+    return [
+        keras.metrics.CategoricalAccuracy(name="top1"),
+        keras.metrics.TopKCategoricalAccuracy(min(5, classes), name="top5"),
+    ]
 
 
 def _optimizer(recipe, model, schedule):
