@@ -19,7 +19,9 @@ from rich.console import Console
 
 import keras_parc
 import small_training
+from keras_parc.training import fit as fitting
 from keras_parc.training.average import MovingAverage, mean_of_weights
+from keras_parc.training.checkpoint import read_state
 from keras_parc.training.distribute import Devices
 from keras_parc.training.fit import Interrupted
 from keras_parc.training.models import averaged_model, rate_schedule, training_model
@@ -288,23 +290,29 @@ def test_gradients_accumulate():
     assert not np.array_equal(kernels[1], kernels[2])
 
 
-def test_a_failed_write_leaves_the_checkpoint_and_says_so(tmp_path, whole):
-    """A real failure of the system: files may not grow beyond 15 kB for two steps."""
+def test_a_failed_write_leaves_the_checkpoint_and_says_so(tmp_path, whole, monkeypatch):
+    """A real failure of the system: from step 4 on files may not grow beyond 15 kB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    step = fitting._Run.on_train_batch_end
 
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, before[1]))
+    def step_and_full(self, *arguments, **keywords):
+        step(self, *arguments, **keywords)
+        if self.facts.step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, before[1]))
 
     console = Console(record=True, width=200, file=io.StringIO())
+    message = r"large.*last checkpoint in .* is untouched"
     try:
-        with pytest.raises(OSError, match=r"large.*last checkpoint in .* is untouched"):
-            run(tmp_path, SHORT, training=stopping_at(5, full), console=console)
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=message):  # noqa: PT012
+            patch.setattr(fitting._Run, "on_train_batch_end", step_and_full)
+            run(tmp_path, SHORT, console=console)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = console.export_text()
-    assert "could not be written" in said
+    assert "after step 6 of epoch 1 of small_run could not be written" in said
     assert "the one before is untouched" in said
     assert list(tmp_path.rglob(".????????.*")) == []
+    assert read_state(tmp_path / "checkpoint.npz")[0]["step"] == 3
     run(tmp_path, SHORT)
     assert_same_bits(whole, tmp_path)
 
