@@ -120,12 +120,19 @@ def test_published_recipes():
 def test_overrides():
     recipe = override(
         RECIPES["parc_net_s_imagenet"],
-        ["epochs=10", "sizes=64,96", "decay_all=false", "clip_norm=1", "data=a folder"],
+        [
+            "epochs=10",
+            "sizes=64,96",
+            "decay_all=false",
+            "clip_norm=1",
+            "data=a folder",
+            "mixup=0.2",
+        ],
     )
     assert (recipe.epochs, recipe.sizes, recipe.decay_all) == (10, (64, 96), False)
     assert recipe.clip_norm == 1.0
     assert isinstance(recipe.clip_norm, float)
-    assert recipe.data == "a folder"
+    assert (recipe.data, recipe.augmentation.mixup) == ("a folder", 0.2)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +148,10 @@ def test_overrides():
         ("model=resnet", "one of"),
         ("ema_momentum=1", "less than 1"),
         ("mixed_precision=int8", "must be one of"),
-        ("crop_scale=0.5,0.1", "two rising numbers"),
+        ("scale=0.5,0.1", "0 < least <= largest"),
         ("short_side=100", "at least `size`"),
         ("flip=2", "0 to 1"),
-        ("mixup=-1", "0 or more"),
+        ("mixup=-1", "at least 0"),
     ],
 )
 def test_wrong_overrides_are_explained(setting, message):

@@ -6,10 +6,11 @@ Where the paper and the authors' code differ, the recipe follows the code.
 import dataclasses
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 
+from keras_parc.data.augment import Augmentation
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.training.sampler import batch_of
@@ -59,16 +60,7 @@ class Recipe:
             moving average and `warm_up_steps` count moves of the schedule: optimizer updates.
         clip_norm: Greatest norm of all gradients together; 0: no clipping.
         jit_compile: Whether XLA compiles the step. JAX always does.
-        crop_scale: Least and largest part of the image's area that a random crop keeps.
-        crop_ratio: Least and largest width over height of the crop.
-        flip: Probability of a horizontal flip.
-        rand_augment: RandAugment operations per image; this and all below are off at 0, as in the
-            published runs, and their draws are not repeatable.
-        magnitude: Strength of RandAugment, 0 to 1.
-        color_jitter: Largest relative change of brightness, contrast and saturation, 0 to 1.
-        random_erasing: Probability that a rectangle of the image is filled with noise.
-        mixup: Alpha of MixUp.
-        cutmix: Alpha of CutMix.
+        augmentation: What is done to training images.
         skip_limit: Damaged images of the training set that are passed over before the run fails.
         seed: Seed of weights, order, sizes, dropout and augmentation.
 
@@ -108,15 +100,7 @@ class Recipe:
     gradient_accumulation: int = 1
     clip_norm: float = 0.0
     jit_compile: bool = False
-    crop_scale: tuple[float, ...] = (0.08, 1.0)
-    crop_ratio: tuple[float, ...] = (0.75, 1.333)
-    flip: float = 0.5
-    rand_augment: int = 0
-    magnitude: float = 0.5
-    color_jitter: float = 0.0
-    random_erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
     skip_limit: int = 100
     seed: int = 0
 
@@ -135,17 +119,10 @@ class Recipe:
         for name in ("batch", "replicas", "epochs", "average_best", "gradient_accumulation"):
             check(name, getattr(self, name) >= 1, "at least 1")
         rates = ("start_rate", "peak_rate", "end_rate", "weight_decay", "clip_norm")
-        mixing = ("rand_augment", "mixup", "cutmix", "skip_limit")
-        for name in (*rates, *mixing, "warm_up_steps", "seed"):
+        for name in (*rates, "warm_up_steps", "skip_limit", "seed"):
             check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_momentum"):
             check(name, 0 <= getattr(self, name) < 1, "0 or more and less than 1")
-        for name in ("flip", "magnitude", "color_jitter", "random_erasing"):
-            check(name, 0 <= getattr(self, name) <= 1, "0 to 1")
-        for name in ("crop_scale", "crop_ratio"):
-            value = getattr(self, name)
-            check(name, len(value) == 2 and 0 < value[0] <= value[1], "two rising numbers above 0")
-        check("crop_scale", self.crop_scale[1] <= 1, "at most the whole image")
 
     @property
     def choices(self) -> list[tuple[int, int]]:
@@ -162,8 +139,12 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
         """Read what `to_json` wrote."""
-        values = json.loads(text)
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+        def tuples(values):
+            return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+
+        values = tuples(json.loads(text))
+        return cls(**values | {"augmentation": Augmentation(**tuples(values["augmentation"]))})
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -171,7 +152,8 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
     Args:
         recipe: What to start from.
-        settings: `field=value`; several numbers are parted by commas.
+        settings: `field=value`, of the recipe or its augmentation; several numbers are parted by
+            commas.
 
     Returns:
         A new recipe.
@@ -183,28 +165,33 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         >>> override(RECIPES["digit_scenes"], ["epochs=10", "sizes=32,48"]).sizes
         (32, 48)
     """
-    kinds = {field.name: type(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
-    changes = {}
+    of_recipe, of_augmentation = vars(recipe).copy(), vars(recipe.augmentation).copy()
+    del of_recipe["augmentation"]
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals or name not in kinds:
+        values = of_recipe if name in of_recipe else of_augmentation
+        if not equals or name not in values:
+            names = ", ".join([*of_recipe, *of_augmentation])
             raise ValueError(
-                f"Expected field=value with one of the fields {', '.join(kinds)}; got {setting!r}."
+                f"Expected field=value with one of the fields {names}; got {setting!r}."
             )
-        kind = kinds[name]
-        try:
-            if kind is bool:
-                changes[name] = {"true": True, "false": False}[text.lower()]
-            elif kind is tuple:
-                number = type(getattr(recipe, name)[0])
-                changes[name] = tuple(number(part) for part in text.split(","))
-            else:
-                changes[name] = kind(text)
-        except (KeyError, ValueError):
-            words = {bool: "true or false", tuple: "numbers parted by commas"}
-            expected = words.get(kind, f"of type {kind.__name__}")
-            raise ValueError(f"`{name}` must be {expected}, got {text!r}.") from None
-    return dataclasses.replace(recipe, **changes)
+        values[name] = _value(name, text, values[name])
+    return Recipe(**of_recipe, augmentation=Augmentation(**of_augmentation))
+
+
+def _value(name, text, old):
+    """`text` as a value of the kind of `old`."""
+    kind = type(old)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind is tuple:
+            return tuple(type(old[0])(part) for part in text.split(","))
+        return kind(text)
+    except (KeyError, ValueError):
+        words = {bool: "true or false", tuple: "numbers parted by commas"}
+        expected = words.get(kind, f"of type {kind.__name__}")
+        raise ValueError(f"`{name}` must be {expected}, got {text!r}.") from None
 
 
 _S = Recipe("parc_net_s_imagenet", "parc_net_s")
@@ -244,9 +231,8 @@ RECIPES: dict[str, Recipe] = {
             ema_momentum=0.98,  # 0.9995 is for 400,000 steps
             average_best=1,
             mixed_precision="none",
-            crop_scale=(0.9, 1.0),
-            crop_ratio=(0.9, 1.1),
-            flip=0.0,  # a mirrored digit is no digit
+            # A mirrored digit is no digit.
+            augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
         ),
     )
 }

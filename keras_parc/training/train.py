@@ -55,23 +55,11 @@ def train(
     devices.connect()
     import tensorflow as tf
 
-    from keras_parc.data.augment import Augmentation
     from keras_parc.data.classification import class_names, dataset, num_examples
     from keras_parc.data.skipped import SkippedImages
 
     names = class_names(recipe.data, data_dir)
     skipped = SkippedImages(limit=recipe.skip_limit)
-    augmentation = Augmentation(
-        scale=recipe.crop_scale,
-        ratio=recipe.crop_ratio,
-        flip=recipe.flip,
-        rand_augment=recipe.rand_augment,
-        magnitude=recipe.magnitude,
-        color_jitter=recipe.color_jitter,
-        random_erasing=recipe.random_erasing,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-    )
     shared = {"size": recipe.size, "one_hot": True, "data_dir": data_dir}
 
     def training(epoch, plan, start):
@@ -81,7 +69,7 @@ def train(
             training=True,
             batch=recipe.batch,
             schedule=[(size, images // devices.hosts) for size, images in plan],
-            augmentation=augmentation,
+            augmentation=recipe.augmentation,
             seed=recipe.seed,
             epoch=epoch,
             start_step=start,
