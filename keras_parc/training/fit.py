@@ -133,7 +133,9 @@ class _Run(keras.callbacks.Callback):
         self.average = averaged_model(recipe, classes)
         self.average.set_weights(self.trained.get_weights())
         self.measured = compiled_to_measure(self.average)
-        self.moving = MovingAverage(self.average, recipe.ema_momentum)
+        # It moves at every step, which together must be one move per update.
+        per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
+        self.moving = MovingAverage(self.average, per_step)
         self.bar = ProgressBar(sum(self.steps), console)
         self.facts, self.metrics, self.writer, self.terminated = _Facts(), None, None, False
 

@@ -56,8 +56,8 @@ class Recipe:
             epochs with the best top-1.
         synchronized_batch_norm: Whether BatchNorm sees the images of all devices.
         mixed_precision: "none", "float16" or "bfloat16".
-        gradient_accumulation: Steps whose gradients are averaged before the weights move. The
-            moving average and `warm_up_steps` count moves of the schedule: optimizer updates.
+        gradient_accumulation: Steps whose gradients are averaged for one update of the weights.
+            `warm_up_steps`, `ema_momentum` and the schedule then count updates.
         clip_norm: Greatest norm of all gradients together; 0: no clipping.
         jit_compile: Whether XLA compiles the step. JAX always does.
         augmentation: What is done to training images.
@@ -79,8 +79,7 @@ class Recipe:
     validation_split: str = "validation"
     size: int = 256
     short_side: int = 288
-    # The paper does not name the sizes; the code makes multiples of 32 of five even steps from 160
-    # to 320, and adds 256.
+    # The authors' code makes multiples of 32 of five even steps from 160 to 320, and adds 256.
     sizes: tuple[int, ...] = (160, 192, 256, 288, 320)
     batch: int = 128
     replicas: int = 8
@@ -91,7 +90,7 @@ class Recipe:
     warm_up_steps: int = 3000
     cosine_by: str = "epoch"
     weight_decay: float = 0.025
-    decay_all: bool = True  # as the code; the paper is silent
+    decay_all: bool = True  # as the authors' code does
     label_smoothing: float = 0.1
     ema_momentum: float = 0.9995
     average_best: int = 5
