@@ -114,11 +114,10 @@ def stopping_at(step, act):
     return training
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.any_backend),
         {"mixed_precision": "float16", "gradient_accumulation": 3, "clip_norm": 0.5},
     ],
     ids=["plain", "options"],
@@ -226,8 +225,7 @@ def test_only_the_best_are_kept(tmp_path):
     assert [p.name for p in (tmp_path / "best").iterdir()] == [f"epoch_{best:04d}.weights.h5"]
 
 
-@pytest.mark.any_backend
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.any_backend)])
 def test_a_size_is_traced_once(jit_compile, tmp_path, monkeypatch):
     traced = []
 
