@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+INTERRUPTED = 75  # the system's "temporary failure, try again"
+
 app = typer.Typer(
     help="ParC-Net as a Keras 3 model zoo that ends in a fast int8 .tflite.",
     no_args_is_help=True,
@@ -33,6 +35,51 @@ def demo(
     from keras_parc.demo import QUICK, DemoSettings, run_demo
 
     run_demo(out, QUICK if quick else DemoSettings())
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Option(help="Name of a training run, e.g. digit_scenes.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: the same command continues it.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of prepared TFDS data sets. Default: TFDS' own.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a field of the recipe, e.g. epochs=10; repeatable."),
+    ] = None,
+    show: Annotated[bool, typer.Option(help="Print the recipe, with changes, and stop.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Devices of each host.")] = 1,
+    hosts: Annotated[int, typer.Option(min=1, help="Number of hosts (JAX backend).")] = 1,
+    host: Annotated[int, typer.Option(min=0, help="Number of this host, from 0.")] = 0,
+    coordinator: Annotated[str | None, typer.Option(help="address:port of host 0.")] = None,
+    checkpoint_steps: Annotated[
+        int, typer.Option(min=1, help="Steps from one checkpoint to the next.")
+    ] = 500,
+) -> None:
+    """Train a model as a recipe says; after a kill the same command goes on.
+
+    Status 75: stopped by SIGTERM, run the same command again. 2: something is wrong.
+    """
+    from keras_parc.training.recipes import RECIPES, override
+
+    if recipe not in RECIPES:
+        raise ValueError(f"There is no recipe {recipe!r}; there are {', '.join(RECIPES)}.")
+    chosen = override(RECIPES[recipe], settings or ())
+    if show:
+        print(chosen.to_json(), end="")
+        return
+    from keras_parc.training.distribute import Devices
+    from keras_parc.training.fit import Interrupted
+    from keras_parc.training.train import train
+
+    where = Devices(devices=devices, hosts=hosts, host=host, coordinator=coordinator)
+    try:
+        train(chosen, out, data_dir=data_dir, devices=where, checkpoint_steps=checkpoint_steps)
+    except Interrupted as stopped:
+        print(f"keras-parc: {stopped}; the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    print(f"The model is in {out / 'model.keras'}, its accuracy in {out / 'result.json'}.")
 
 
 @app.command()
@@ -288,6 +335,6 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         app()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, FloatingPointError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)
         sys.exit(2)

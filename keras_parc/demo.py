@@ -4,13 +4,12 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 import time
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -20,116 +19,35 @@ from keras_parc.files import replacing
 from keras_parc.lite import Metadata, TFLiteModel, inspect, to_tflite
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.timing import interleaved
-from keras_parc.parc_net import ParCNetXS
-from keras_parc.training.progress import ProgressBar
+from keras_parc.training.recipes import RECIPES, Recipe
+from keras_parc.training.train import train
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How the demonstration trains.
+    """What the demonstration trains and measures."""
 
-    The optimizer, the label smoothing and the shape of the schedule are the paper's; batch,
-    learning rate and averaging fit a run of minutes.
-    """
-
-    image_side: int = 48
-    train_scenes: int = 8000
-    test_scenes: int = 1000
-    epochs: int = 3
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.025
-    label_smoothing: float = 0.1
-    ema_momentum: float = 0.98  # The paper's 0.9995 is for 400,000 steps.
-    warm_up: float = 0.1  # Part of all steps.
+    recipe: Recipe = RECIPES["digit_scenes"]
     calibration_images: int = 200
     timing_rounds: int = 50
-    seed: int = 0
 
 
 QUICK = DemoSettings(
-    train_scenes=320, test_scenes=100, epochs=1, calibration_images=20, timing_rounds=5
+    recipe=replace(RECIPES["digit_scenes"], data="digit_scenes/tiny", epochs=1, warm_up_steps=1),
+    calibration_images=20,
+    timing_rounds=5,
 )
 
 
-def load_data(settings: DemoSettings, folder: Path):
-    """Prepare the digit scenes under `folder`; return train, validation and test data sets."""
+def load_data(recipe: Recipe, folder: Path):
+    """Prepare the digit scenes of a recipe under `folder`; return train and test data sets."""
     import tensorflow_datasets as tfds
 
-    from keras_parc.data import DigitScenesConfig, SceneConfig
+    import keras_parc.data  # noqa: F401 (registers digit scenes)
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    side = settings.image_side
-    config = DigitScenesConfig(
-        name="demo",
-        scenes=SceneConfig(image_size=(side, side)),
-        train=settings.train_scenes,
-        validation=max(settings.test_scenes // 4, 1),
-        test=settings.test_scenes,
-        seed=settings.seed,
-    )
-    return tfds.load(
-        "digit_scenes",
-        split=["train", "validation", "test"],
-        data_dir=folder,
-        builder_kwargs={"config": config},
-        as_supervised=True,
-    )
-
-
-def train(settings: DemoSettings, training, validation, console: Console):
-    """Train ParC-Net-XS; return the model with averaged weights and the history."""
-    import tensorflow as tf
-
-    from keras_parc.data.augment import random_crop
-
-    side, batch = settings.image_side, settings.batch_size
-    model = ParCNetXS(input_shape=(side, side, 3), classes=10, include_preprocessing=True)
-    steps = settings.epochs * (settings.train_scenes // batch)
-    warm_up = max(round(settings.warm_up * steps), 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate / 10,
-        max(steps - warm_up, 1),
-        alpha=0.01,
-        warmup_target=settings.learning_rate,
-        warmup_steps=warm_up,
-    )
-    model.compile(
-        keras.optimizers.AdamW(
-            schedule,
-            weight_decay=settings.weight_decay,
-            use_ema=True,
-            ema_momentum=settings.ema_momentum,
-        ),
-        keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=["accuracy"],
-    )
-
-    def one_hot(images, labels):
-        return tf.cast(images, tf.float32), tf.one_hot(labels, 10)
-
-    training = (
-        training.cache()
-        .shuffle(settings.train_scenes, seed=settings.seed)
-        .batch(batch, drop_remainder=True)
-        .map(one_hot)
-        .map(random_crop((side, side), seed=settings.seed), num_parallel_calls=2)
-        .prefetch(2)
-    )
-    # Keras warns that the data set does its own shuffling, which is what is wanted.
-    warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
-    history = model.fit(
-        training,
-        validation_data=validation.batch(100).map(one_hot).cache(),
-        epochs=settings.epochs,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
-            ProgressBar(batch, console),
-        ],
-    )
-    return model, history.history
+    return tfds.load(recipe.data, split=["train", "test"], data_dir=folder, as_supervised=True)
 
 
 def run_demo(
@@ -139,7 +57,8 @@ def run_demo(
 
     Args:
         out: Folder of the report: `report.json`, `report.png`, `model.keras`,
-            `model_fp32.tflite`, `model_int8.tflite`, `labels.txt`, and the data set.
+            `model_fp32.tflite`, `model_int8.tflite`, `labels.txt`, the data set and the training
+            run, which starts anew.
         settings: How to train; `QUICK` proves in under a minute that everything runs.
         console: Where to print.
 
@@ -156,18 +75,20 @@ def run_demo(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    keras.utils.set_random_seed(settings.seed)
+    recipe, run = settings.recipe, out / "training"
+    shutil.rmtree(run, ignore_errors=True)
 
     with console.status("Preparing digit scenes"):
-        training, validation, test = load_data(settings, out / "data")
+        training, test = load_data(recipe, out / "data")
         images, truth = (np.stack(x) for x in zip(*test.as_numpy_iterator(), strict=True))
         calibration = [x for x, _ in training.take(settings.calibration_images).as_numpy_iterator()]
-    console.print(f"{settings.train_scenes} train and {len(images)} test scenes, no digit shared")
-    model, history = train(settings, training, validation, console)
+    counts = {"train_scenes": len(training), "test_scenes": len(images)}
+    console.print(f"{len(training)} train and {len(images)} test scenes, no digit shared")
+    model = train(recipe, run, data_dir=out / "data", console=console)
+    history = json.loads((run / "result.json").read_text())["history"]
 
     with console.status("Exporting to .tflite"), conversion_process():
-        with replacing(out / "model.keras") as temporary:
-            model.save(temporary, include_optimizer=False)
+        shutil.copyfile(run / "model.keras", out / "model.keras")
         labels = [str(digit) for digit in range(10)]
         metadata = Metadata(labels=labels, name=model.name, description="Digits in digit scenes.")
         paths = {
@@ -195,10 +116,10 @@ def run_demo(
 
     report = {
         "model": model.name,
-        "settings": asdict(settings),
+        "settings": {**asdict(recipe), **counts},
         "machine": f"{platform.machine()} {platform.system()}, {_cores()} cores",
         "versions": _versions(),
-        "history": {key: [float(v) for v in values] for key, values in history.items()},
+        "history": history,
         "accuracy": accuracy,
         "agreement_with_keras": {
             name: float((each.argmax(1) == scores["keras"].argmax(1)).mean())

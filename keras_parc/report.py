@@ -42,9 +42,10 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
             spine.set(linewidth=3 if mistake else 0.5)
 
     curve, accuracy, latency = bottom.subplots(1, 3)
-    epochs = np.arange(1, len(report["history"]["accuracy"]) + 1)
-    curve.plot(epochs, report["history"]["accuracy"], "k--o", label="training (augmented)")
-    curve.plot(epochs, report["history"]["val_accuracy"], "k-s", label="validation (averaged)")
+    rows = report["history"]
+    epochs = [row["epoch"] for row in rows]
+    curve.plot(epochs, [row["top1"] for row in rows], "k--o", label="training (augmented)")
+    curve.plot(epochs, [row["val_top1"] for row in rows], "k-s", label="validation (averaged)")
     curve.set(xlabel="epoch", ylabel="accuracy", title="Training", xticks=epochs, ylim=(0, 1.02))
     curve.legend(loc="lower right")
     _bars(

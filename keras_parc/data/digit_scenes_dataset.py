@@ -80,8 +80,9 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     """The `digit_scenes` data set; importing `keras_parc.data` registers it.
 
     Configurations: `classify` (default; 64x64, one digit; 4000 train, 500 validation and 1000 test
-    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes), or a
-    `DigitScenesConfig`.
+    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes), `small`
+    (48x48, one digit; 8000, 250 and 1000 scenes, what the demonstration learns), `tiny` (48x48, one
+    digit; 320, 80 and 100 scenes, to try things out), or a `DigitScenesConfig`.
 
     Each example has `image` uint8 (height, width, 3), `label` (the largest digit), `objects` with
     `bbox` (ymin, xmin, ymax, xmax, relative) and `label`, and `segmentation_mask` uint8
@@ -112,6 +113,22 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
             train=2000,
             validation=250,
             test=500,
+        ),
+        DigitScenesConfig(
+            name="small",
+            description="One digit, small images, many of them.",
+            scenes=VARIANTS["small"],
+            train=8000,
+            validation=250,
+            test=1000,
+        ),
+        DigitScenesConfig(
+            name="tiny",
+            description="One digit, a handful of small images.",
+            scenes=VARIANTS["tiny"],
+            train=320,
+            validation=80,
+            test=100,
         ),
     ]
 

@@ -117,6 +117,8 @@ VARIANTS = {
     "classify": SceneConfig(),
     "detect": SceneConfig(image_size=(128, 128), digits=(1, 4), scale=(0.2, 0.5)),
     "segment": SceneConfig(image_size=(128, 128), digits=(1, 4), scale=(0.3, 0.6)),
+    "small": SceneConfig(image_size=(48, 48)),
+    "tiny": SceneConfig(image_size=(48, 48)),
 }
 
 

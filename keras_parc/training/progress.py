@@ -1,6 +1,7 @@
-"""A progress bar for `model.fit`: steps, images per second, time left, metrics."""
+"""A progress bar for training: steps, images per second, time left, metrics."""
 
 import time
+from collections.abc import Sequence
 
 import keras
 from rich.console import Console
@@ -8,25 +9,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Show one bar over all epochs of a `fit`; pass `verbose=0` to `fit` itself.
+    """One bar over all epochs; pass `verbose=0` to `fit` itself and use it as a context.
 
     Args:
-        batch_size: Images per step, for the rate.
-        console: Where to draw; default: the terminal. Without a terminal a line is printed per
-            epoch.
+        steps: Steps of all epochs.
+        console: Where to draw; default: the terminal. Without a terminal only `report` prints.
 
     Example:
-        >>> ProgressBar(batch_size=32).batch_size
-        32
+        >>> with ProgressBar(steps=20, console=Console(quiet=True)) as bar:
+        ...     bar.begin([(64, 32)] * 10, done=0)
+        ...     bar.report(1, 2, {"loss": 0.5})
     """
 
-    def __init__(self, batch_size: int, console: Console | None = None):
+    def __init__(self, steps: int, console: Console | None = None):
         super().__init__()
-        self.batch_size = batch_size
         self._console = console or Console()
-
-    def on_train_begin(self, logs=None):
-        epochs, steps = self.params["epochs"], self.params["steps"]
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -37,31 +34,39 @@ class ProgressBar(keras.callbacks.Callback):
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=epochs * steps, rate="", metrics="")
+        self._task = self._bar.add_task("training", total=steps, rate="", metrics="")
+        self._images, self._seconds, self._seen = 0, 0.0, set()
+
+    def __enter__(self):
         self._bar.start()
-        self._images, self._seconds, self._traced = 0, 0.0, False
+        return self
+
+    def __exit__(self, *error):
+        self._bar.stop()
+
+    def begin(self, plan: Sequence[tuple[int, int]], done: int) -> None:
+        """Announce the steps of the next `fit`, `(size, images)` each, and how many went before."""
+        self._plan = plan
+        self._bar.update(self._task, completed=done)
 
     def on_train_batch_begin(self, batch, logs=None):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._traced:  # the first step also builds the graph and says nothing about the rate
-            self._images += self.batch_size
+        size, images = self._plan[batch]
+        if size in self._seen:  # the first step of a size also compiles, and says nothing
+            self._images += images
             self._seconds += time.perf_counter() - self._start
-        self._traced = True
+        self._seen.add(size)
         self._bar.update(self._task, advance=1, rate=self._rate(), metrics=_text(logs))
 
-    def on_epoch_end(self, epoch, logs=None):
-        self._console.print(
-            f"epoch {epoch + 1}/{self.params['epochs']}  {_text(logs)}  {self._rate()}",
-            soft_wrap=True,
-        )
+    def report(self, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
+        """Print the metrics of an epoch that is done, counted from 1."""
+        line = f"epoch {epoch}/{epochs}  {_text(metrics)}  {self._rate()}"
+        self._console.print(line, soft_wrap=True)
 
     def _rate(self) -> str:
         return f"{self._images / self._seconds:.0f} images/s" if self._seconds else ""
-
-    def on_train_end(self, logs=None):
-        self._bar.stop()
 
 
 def _text(logs) -> str:

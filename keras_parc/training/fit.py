@@ -1,0 +1,367 @@
+"""Training by `model.fit`, one call an epoch, so that it survives a kill at any moment.
+
+A run is a function of its recipe and its data. After every so many steps all of its state goes to
+one file; the same call again goes on from there and, on one device of the TensorFlow CPU backend,
+ends with the same bits as a run that was never stopped.
+"""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from keras_parc.files import replacing
+from keras_parc.training.average import MovingAverage, mean_of_weights, sync
+from keras_parc.training.checkpoint import assign_all, read_state, write_state
+from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
+from keras_parc.training.models import (
+    averaged_model,
+    compiled_to_measure,
+    rate_schedule,
+    training_model,
+)
+from keras_parc.training.progress import ProgressBar
+from keras_parc.training.recipes import Recipe
+from keras_parc.training.sampler import epoch_plan
+
+Plan = Sequence[tuple[int, int]]
+
+
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """Training was stopped by SIGTERM; the state is saved and the same call continues it."""
+
+
+@dataclass
+class _Facts:
+    """Where a run stands, apart from its variables."""
+
+    epoch: int = 0
+    step: int = 0  # of the epoch, done
+    logs: dict | None = None  # of the epoch, once its last step is done
+    history: list[dict] = field(default_factory=list)
+    best: list[dict] = field(default_factory=list)  # epoch and top1, best first
+
+
+def fit(
+    recipe: Recipe,
+    training: Callable[[int, Plan, int], "tf.data.Dataset"],  # noqa: F821
+    validation: "tf.data.Dataset",  # noqa: F821
+    out: str | os.PathLike,
+    *,
+    examples: int,
+    classes: int,
+    devices: Devices = ONE_DEVICE,
+    checkpoint_steps: int = 500,
+    console: Console | None = None,
+) -> keras.Model:
+    """Train a model, or go on with a run that was stopped.
+
+    Args:
+        recipe: The run.
+        training: A function of an epoch (from 0), its plan (`(size, images)` of every step, of all
+            hosts) and the first step wanted, that gives a data set of the steps from there on:
+            images `(n, size, size, 3)` RGB 0..255 and class numbers or one-hot labels. It must be
+            a function of its arguments for a stopped run to end with the same bits.
+        validation: A data set of images `(n, recipe.size, recipe.size, 3)` and labels, of at most
+            `recipe.batch` images at a time.
+        out: Folder of the run: `recipe.json`, `checkpoint.npz`, `best/`, `history.csv`,
+            `tensorboard/`, and when all is done `model.keras` and `result.json`.
+        examples: Images of the training set.
+        classes: Number of classes.
+        devices: Where to compute. The number of devices does not change what a step learns from.
+        checkpoint_steps: Steps from one checkpoint to the next.
+        console: Where to print.
+
+    Returns:
+        The finished model, float32, of RGB 0..255 at `recipe.size`: the mean of the best moving
+        averages.
+
+    Raises:
+        Interrupted: SIGTERM came; the state is saved.
+        FloatingPointError: The loss is not a number.
+        OSError: A file could not be written; the last checkpoint is untouched.
+        ValueError: `out` holds another run or a damaged checkpoint, or the recipe does not fit the
+            data or the devices.
+    """
+    if checkpoint_steps < 1:
+        raise ValueError(f"`checkpoint_steps` must be at least 1, got {checkpoint_steps}.")
+    for size, images in recipe.choices:
+        if images % devices.total:
+            raise ValueError(
+                f"A step of {images} images at {size} pixels cannot be divided evenly among "
+                f"{devices.total} devices: change `batch` or `replicas`."
+            )
+    out = Path(out)
+    _claim(out, recipe, devices.host == 0)
+    keras.utils.set_random_seed(recipe.seed)
+    with devices.scope():
+        run = _Run(recipe, out, examples, classes, devices, checkpoint_steps, console or Console())
+        run.restore()
+        try:
+            with _on_sigterm(run.terminate), run.bar:
+                while run.facts.epoch < recipe.epochs:
+                    run.train(training)
+                    run.validate(validation)
+                return run.finish(validation)
+        except OSError as error:
+            raise OSError(
+                f"{error}. The last checkpoint in {str(out)!r} is untouched; once this is mended, "
+                "the same call goes on from there."
+            ) from error
+
+
+class _Run(keras.callbacks.Callback):
+    """The two models of a run and where it stands; as a callback it minds every step."""
+
+    def __init__(self, recipe, out, examples, classes, devices, checkpoint_steps, console):
+        super().__init__()
+        self.recipe, self.out, self.classes, self.devices = recipe, out, classes, devices
+        self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
+        self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
+        self.schedule = rate_schedule(recipe, self.steps)
+        self.trained = training_model(recipe, classes, self.schedule, devices.total)
+        self.average = averaged_model(recipe, classes)
+        self.average.set_weights(self.trained.get_weights())
+        self.measured = compiled_to_measure(self.average)
+        # It moves at every step, which together must be one move per update.
+        per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
+        self.moving = MovingAverage(self.average, per_step)
+        self.bar = ProgressBar(sum(self.steps), console)
+        self.facts, self.metrics, self.writer, self.terminated = _Facts(), None, None, False
+
+    def plan(self, epoch) -> Plan:
+        return epoch_plan(self.examples, self.recipe.choices, seed=self.recipe.seed, epoch=epoch)
+
+    def terminate(self):
+        self.terminated = True
+
+    def restore(self):
+        path = self.out / "checkpoint.npz"
+        if not path.exists():
+            return
+        facts, arrays = read_state(path)
+        groups = self._variables()
+        for name in ("weights", "optimizer", "average"):
+            assign_all(groups[name], arrays[name])
+        self.facts = _Facts(**facts)
+        if self.facts.step and self.facts.logs is None:  # in the middle of an epoch
+            self.metrics = arrays["metrics"]
+        self.console.print(f"going on after {self.place()}")
+
+    def save(self):
+        if self.devices.host == 0:
+            sync(self.trained)
+            facts = dataclasses.asdict(self.facts)
+            write_state(self.out / "checkpoint.npz", self._variables(), facts)
+
+    def _variables(self):
+        model = self.trained
+        return {
+            "weights": model.trainable_variables + model.non_trainable_variables,  # and seeds
+            "optimizer": model.optimizer.variables,
+            "average": self.average.weights,
+            "metrics": model.metrics_variables,
+        }
+
+    def place(self) -> str:
+        return f"step {self.facts.step} of epoch {self.facts.epoch + 1} of {self.recipe.name}"
+
+    def train(self, training):
+        facts, plan = self.facts, self.plan(self.facts.epoch)
+        if facts.logs is not None:  # stopped after the last step of the epoch
+            return
+        self.bar.begin(plan[facts.step :], sum(self.steps[: facts.epoch]) + facts.step)
+        history = self.trained.fit(
+            self._one_hot(training(facts.epoch, plan, facts.step)),
+            initial_epoch=facts.epoch,
+            epochs=facts.epoch + 1,
+            steps_per_epoch=len(plan) - facts.step,
+            shuffle=False,
+            verbose=0,
+            callbacks=[self.moving, self, self.bar],
+        ).history
+        facts.logs = {name: float(values[-1]) for name, values in history.items()}
+        updates = int(keras.ops.convert_to_numpy(self.trained.optimizer.iterations))
+        facts.logs["learning_rate"] = float(self.schedule(max(updates - 1, 0)))
+        self.save()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.metrics is not None:
+            assign_all(self.trained.metrics_variables, self.metrics)
+            self.metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.facts.step += 1
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The loss is {loss} at {self.place()}. Try a lower `peak_rate`, `clip_norm=1` or "
+                "`mixed_precision=none`, in another folder."
+            )
+        last = self.facts.step == self.steps[self.facts.epoch]  # saved with the epoch's metrics
+        if self.terminated and not last:
+            self.save()
+            raise Interrupted(f"stopped after {self.place()}")
+        if self.facts.step % self.checkpoint_steps == 0 and not last:
+            try:
+                self.save()
+            except OSError as error:
+                self.console.print(
+                    f"The checkpoint after {self.place()} could not be written ({error}); the one "
+                    "before is untouched, and training goes on."
+                )
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self.terminated:
+            raise Interrupted(f"stopped while evaluating after {self.place()}")
+
+    def evaluate(self, validation) -> dict[str, float]:
+        batch = math.ceil(self.recipe.batch / self.devices.total) * self.devices.total
+        # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
+        metrics = self.measured.evaluate(
+            _filled(self._one_hot(validation), batch),
+            verbose=0,
+            callbacks=[self],
+            return_dict=True,
+        )
+        metrics["loss"] = metrics.pop("cross_entropy")
+        return {name: float(value) for name, value in metrics.items()}
+
+    def validate(self, validation):
+        facts, keep = self.facts, self.recipe.average_best
+        metrics = self.evaluate(validation)
+        facts.best.append({"epoch": facts.epoch, "top1": metrics["top1"]})
+        facts.best.sort(key=lambda each: (each["top1"], each["epoch"]), reverse=True)
+        dropped = facts.best[keep:]
+        facts.best = facts.best[:keep]
+        row = {"epoch": facts.epoch + 1, **facts.logs}
+        row |= {f"val_{name}": value for name, value in metrics.items()}
+        facts.history.append(row)
+        if self.devices.host == 0:
+            if any(each["epoch"] == facts.epoch for each in facts.best):
+                with replacing(self._best(facts.epoch)) as temporary, alone():
+                    self.average.save_weights(temporary)
+            self._write_history(row)
+        facts.epoch, facts.step, facts.logs = facts.epoch + 1, 0, None
+        self.save()
+        if self.devices.host == 0:
+            for each in dropped:
+                self._best(each["epoch"]).unlink(missing_ok=True)
+        self.bar.report(facts.epoch, self.recipe.epochs, {k: row[k] for k in row if k != "epoch"})
+
+    def _write_history(self, row):
+        """The whole table as CSV, and its last row for TensorBoard."""
+        import tensorflow as tf
+
+        path = self.out / "history.csv"
+        with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, row)
+            table.writeheader()
+            table.writerows(self.facts.history)
+        if self.writer is None:
+            self.writer = tf.summary.create_file_writer(str(self.out / "tensorboard"))
+        # tf.summary.scalar does just this, but only where TensorBoard is installed.
+        kind = tf.compat.v1.SummaryMetadata()
+        kind.plugin_data.plugin_name = "scalars"
+        with self.writer.as_default():
+            for name, value in row.items():
+                if name != "epoch":
+                    tf.summary.write(name, np.float32(value), row["epoch"], kind)
+        self.writer.flush()
+
+    def _best(self, epoch) -> Path:
+        return self.out / "best" / f"epoch_{epoch + 1:04d}.weights.h5"
+
+    def finish(self, validation) -> keras.Model:
+        self.devices.wait()  # for host 0 to have written the last epoch's
+        mean_of_weights(self.average, [self._best(each["epoch"]) for each in self.facts.best])
+        result = {
+            "recipe": self.recipe.name,
+            "averaged_epochs": sorted(each["epoch"] + 1 for each in self.facts.best),
+            "validation": self.evaluate(validation),
+            "history": self.facts.history,
+        }
+        if self.devices.host == 0:
+            with replacing(self.out / "model.keras") as temporary, alone():
+                self.average.save(temporary)
+            with replacing(self.out / "result.json") as temporary:
+                temporary.write_text(json.dumps(result, indent=1) + "\n")
+        return self.average
+
+    def _one_hot(self, dataset):
+        import tensorflow as tf
+
+        if len(dataset.element_spec[1].shape) == 2:
+            return dataset
+        return dataset.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
+
+
+def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
+    """Make the folder, refuse another run's, and clear away what a kill left half-written."""
+    path = out / "recipe.json"
+    if path.exists():
+        found = dataclasses.asdict(Recipe.from_json(path.read_text()))
+        wanted = dataclasses.asdict(recipe)
+        differing = [
+            f"{name} {found[name]!r} there, {wanted[name]!r} now"
+            for name in wanted
+            if found[name] != wanted[name]
+        ]
+        if differing:
+            raise ValueError(
+                f"{str(out)!r} holds a run of another recipe: {'; '.join(differing)}. Choose "
+                "another folder, or the same recipe to go on."
+            )
+    if not writes:
+        return
+    for folder in (out, out / "best"):
+        for leftover in folder.glob(".????????.*"):
+            leftover.unlink()
+    with replacing(path) as temporary:
+        temporary.write_text(recipe.to_json())
+
+
+def _filled(dataset, batch):
+    """Bring every batch to the same length with images of weight 0: one shape, on every device."""
+    import tensorflow as tf
+
+    def fill(images, labels):
+        count = tf.shape(images)[0]
+        missing = batch - count
+        weights = tf.concat([tf.ones(count), tf.zeros(missing)], 0)
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        labels = tf.pad(labels, [[0, missing], [0, 0]])
+        return (
+            tf.ensure_shape(images, [batch, *images.shape[1:]]),
+            tf.ensure_shape(labels, [batch, *labels.shape[1:]]),
+            tf.ensure_shape(weights, [batch]),
+        )
+
+    return dataset.map(fill)
+
+
+class _on_sigterm:  # noqa: N801 (a context manager)
+    """Call a function when SIGTERM comes, instead of dying."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __enter__(self):
+        # Only the main thread may set handlers; elsewhere SIGTERM keeps its meaning.
+        self.active = threading.current_thread() is threading.main_thread()
+        if self.active:
+            self.before = signal.signal(signal.SIGTERM, lambda *_: self.call())
+
+    def __exit__(self, *error):
+        if self.active:
+            signal.signal(signal.SIGTERM, self.before)

@@ -1,0 +1,113 @@
+"""A recipe and the data it names: one call, which is also how to go on after a stop."""
+
+import math
+import os
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from keras_parc.files import replacing
+from keras_parc.training.distribute import ONE_DEVICE, Devices
+from keras_parc.training.fit import fit
+from keras_parc.training.recipes import Recipe
+
+
+def train(
+    recipe: Recipe,
+    out: str | os.PathLike,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    devices: Devices = ONE_DEVICE,
+    checkpoint_steps: int = 500,
+    console: Console | None = None,
+) -> keras.Model:
+    """Train as a recipe says, or go on with the run in `out` that was stopped.
+
+    A run on one device of the TensorFlow CPU backend ends with the same bits however often it was
+    killed. Crop and flip keep that promise; RandAugment, colour jitter, erasing, MixUp and CutMix
+    are KerasCV layers whose draws do not repeat, and GPUs and several devices add up in an order
+    of their own: with those a run goes on from the same state, but not with the same bits.
+
+    Args:
+        recipe: The run, for instance one of `keras_parc.training.recipes.RECIPES`.
+        out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added.
+        data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
+        devices: Where to compute.
+        checkpoint_steps: Steps from one checkpoint to the next.
+        console: Where to print.
+
+    Returns:
+        The finished model.
+
+    Raises:
+        Interrupted: SIGTERM came; the state is saved.
+        FloatingPointError: The loss is not a number.
+        FileNotFoundError: The data set is not there.
+        OSError: A file could not be written.
+        ValueError: Something does not fit, or too many images are damaged.
+
+    Example:
+        >>> from keras_parc.training.recipes import RECIPES, override
+        >>> short = override(RECIPES["digit_scenes"], ["epochs=1"])
+        >>> model = train(short, "run")  # doctest: +SKIP
+    """
+    devices.connect()
+    import tensorflow as tf
+
+    from keras_parc.data.classification import class_names, dataset, num_examples
+    from keras_parc.data.skipped import SkippedImages
+
+    names = class_names(recipe.data, data_dir)
+    skipped = SkippedImages(limit=recipe.skip_limit)
+    shared = {"size": recipe.size, "one_hot": True, "data_dir": data_dir}
+
+    def training(epoch, plan, start):
+        return dataset(
+            recipe.data,
+            recipe.train_split,
+            training=True,
+            batch=recipe.batch,
+            schedule=[(size, images // devices.hosts) for size, images in plan],
+            augmentation=recipe.augmentation,
+            seed=recipe.seed,
+            epoch=epoch,
+            start_step=start,
+            shard=(devices.host, devices.hosts),
+            skipped=skipped,
+            **shared,
+        )
+
+    validation = dataset(
+        recipe.data,
+        recipe.validation_split,
+        training=False,
+        batch=recipe.batch,
+        short_side=recipe.short_side,
+        **shared,
+    )
+    images = num_examples(recipe.data, recipe.validation_split, data_dir)
+    # Keras warns at the end of a data set whose length it does not know.
+    validation = validation.apply(
+        tf.data.experimental.assert_cardinality(math.ceil(images / recipe.batch))
+    )
+    try:
+        model = fit(
+            recipe,
+            training,
+            validation,
+            out,
+            examples=num_examples(recipe.data, recipe.train_split, data_dir),
+            classes=len(names),
+            devices=devices,
+            checkpoint_steps=checkpoint_steps,
+            console=console,
+        )
+    except tf.errors.OpError as error:
+        if skipped.failure is None:
+            raise
+        raise ValueError(skipped.failure) from error
+    if devices.host == 0:
+        with replacing(Path(out) / "labels.txt") as temporary:
+            temporary.write_text("\n".join(names) + "\n")
+    return model

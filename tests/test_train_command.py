@@ -1,0 +1,91 @@
+"""`keras-parc train` as a user types it, on digit scenes: the whole path from record to model."""
+
+import json
+import sys
+
+import pytest
+
+import small_training  # noqa: F401 (registers the model "small")
+from keras_parc.cli import main
+from keras_parc.predict import load_classifier
+from keras_parc.training import fit as fitting
+
+ARGUMENTS = [
+    *("train", "--recipe", "digit_scenes", "--set", "model=small", "--set", "epochs=2"),
+    *("--set", "data=digit_scenes/tiny", "--set", "warm_up_steps=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_train_stop_and_go_on(command, data_dir, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = ("--data-dir", data_dir, "--checkpoint-steps", 4)
+    code, output, errors = command(*ARGUMENTS, *options, "--out", whole)
+    assert code == 0, errors
+    assert "model.keras" in output
+
+    after = fitting._Run.on_train_batch_end
+
+    def terminate(self, *arguments, **keywords):
+        self.terminated = self.facts.epoch == 1 and self.facts.step == 5
+        after(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting._Run, "on_train_batch_end", terminate)
+        code, _, errors = command(*ARGUMENTS, *options, "--out", stopped)
+    assert code == 75
+    assert "stopped after step 6 of epoch 2 of digit_scenes; the same command goes on" in errors
+    code, output, errors = command(*ARGUMENTS, *options, "--out", stopped)
+    assert code == 0, errors
+    assert "going on after step 6 of epoch 2" in output
+    assert (whole / "history.csv").read_text() == (stopped / "history.csv").read_text()
+    for a, b in zip(
+        load_classifier(whole / "model.keras").get_weights(),
+        load_classifier(stopped / "model.keras").get_weights(),
+        strict=True,
+    ):
+        assert (a == b).all()
+    assert (whole / "labels.txt").read_text().splitlines() == [str(digit) for digit in range(10)]
+
+
+def test_show_prints_the_resolved_recipe(command, tmp_path):
+    code, output, _ = command(*ARGUMENTS, "--out", tmp_path / "x", "--show")
+    assert code == 0
+    assert json.loads(output)["epochs"] == 2
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "parc_net_l"], "There is no recipe 'parc_net_l'; there are parc_net_xs_imag"),
+        (["--set", "epoch=3"], "Expected field=value"),
+        (["--set", "data=no_such_set"], "neither a folder nor a data set"),
+        (["--set", "data=./nowhere"], "There is no folder"),
+        (["--recipe", "parc_net_s_imagenet", "--set", "data=imagenet2012"], "imagenet"),
+        (["--set", "train_split=training"], "There is no split 'training'"),
+        (["--hosts", "2"], "Several hosts need the `coordinator`"),
+        (["--set", "peak_rate=1e30"], "The loss is"),
+    ],
+)
+def test_mistakes_end_in_one_line(command, data_dir, tmp_path, arguments, message):
+    given = [*ARGUMENTS, "--data-dir", data_dir, "--out", tmp_path / "x", *arguments]
+    code, _, errors = command(*given)
+    assert code == 2
+    assert message in errors
+    assert "Traceback" not in errors
