@@ -92,7 +92,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
         assert not out.exists()
 
     fails("There is no checkpoint", tmp_path / "none.pt")
-    fails("There is no model 'ParCNetM'; there are MobileViTS, ParCNetH,", model="ParCNetM")
+    fails("There is no model 'ParCNetM'; there are MobileViTS, ParCConvNeXtXT,", model="ParCNetM")
     fails("must end in .weights.h5", target=tmp_path / "out.h5")
     fails("classifier.fc.weight: (10, 640) for", model="ParCNetH")
     hostile = tmp_path / "hostile.pt"
