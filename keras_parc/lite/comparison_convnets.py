@@ -47,7 +47,8 @@ def convnet_entries() -> list[Entry]:
 
 
 def _original(build, input_shape, **_):
-    return build(input_shape=input_shape, weights=None)
+    image = keras.Input(input_shape)
+    return build(input_tensor=keras.layers.Rescaling(1 / 255)(image), weights=None)
 
 
 def _as_if_trained(build, **arguments) -> keras.Model:
