@@ -95,6 +95,10 @@ def export(
         Path | None,
         typer.Option(help="With int8: write the noise of every operation to this CSV."),
     ] = None,
+    fine_tune: Annotated[
+        int,
+        typer.Option(help="With int8: train for so many steps on the calibration images."),
+    ] = 0,
 ) -> None:
     """Export a Keras model to a fast .tflite file and say what is in it."""
     import keras
@@ -116,6 +120,7 @@ def export(
         target=target,
         labels=names,
         explain_csv=explain,
+        fine_tune=fine_tune,
         console=Console(stderr=True),
     )
     for table in tables:

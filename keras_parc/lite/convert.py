@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_parc.files import replacing
-from keras_parc.lite import flatbuffer, int8, rewriting
+from keras_parc.lite import fine_tuning, flatbuffer, int8, rewriting
 from keras_parc.lite.calibration import calibration_images
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
@@ -30,6 +30,7 @@ def to_tflite(
     rewrite: bool = True,
     target: str = "litert",
     metadata: Metadata | None = None,
+    fine_tune: int = 0,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
@@ -52,6 +53,9 @@ def to_tflite(
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
+        fine_tune: For "int8": train the weights of the file for so many steps of 16 calibration
+            images, to make up for the rounding; 0: do not. The model itself stays as it is, and
+            what does not help is left out; see `fine_tuning.fine_tune`.
 
     Returns:
         The path written.
@@ -83,6 +87,11 @@ def to_tflite(
         raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
+    if not isinstance(fine_tune, int) or fine_tune < 0 or (fine_tune and quantize != "int8"):
+        raise ValueError(
+            "`fine_tune` must be a number of steps, and needs `quantize='int8'`; got "
+            f"{fine_tune!r} with quantize={quantize!r}."
+        )
     check_target(target)
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and metadata.task == "classify":
@@ -101,7 +110,9 @@ def to_tflite(
         softmax = False
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
-        content = _convert(model, shape, quantize, images, io, "float32" if softmax else io)
+        content = _convert(
+            model, shape, quantize, images, io, "float32" if softmax else io, fine_tune
+        )
         content = _finish(content, model, quantize, io if softmax else None)
         if metadata is not None:
             content = add_metadata(content, metadata)
@@ -125,7 +136,9 @@ def _cut_softmax(graph: Graph) -> bool:
     return True
 
 
-def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
+def _convert(
+    model, shape, quantize, images, input_type: str, output_type: str, fine_tune: int
+) -> bytes:
     import tensorflow as tf
 
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
@@ -148,6 +161,8 @@ def _convert(model, shape, quantize, images, input_type: str, output_type: str) 
         raise RuntimeError(
             f"{model.name!r} cannot be converted to built-in operations: {error}"
         ) from error
+    if fine_tune:
+        content = fine_tuning.fine_tune(content, images, fine_tune).content
     if quantize == "int8":
         content = int8.quantize(content, images, input_type, output_type)
     return content

@@ -29,6 +29,7 @@ def export_with_summary(
     target: str = "litert",
     labels: list[str] | None = None,
     explain_csv: Path | None = None,
+    fine_tune: int = 0,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -42,7 +43,9 @@ def export_with_summary(
         io: As for `to_tflite`.
         target: As for `to_tflite`.
         labels: Class names to write into the file.
-        explain_csv: With "int8": write the noise of each operation to this file.
+        explain_csv: With "int8": write the noise of each operation to this file. What fine-tuning
+            changed in the weights counts as noise.
+        fine_tune: As for `to_tflite`.
         console: Where to show progress.
 
     Returns:
@@ -61,6 +64,8 @@ def export_with_summary(
         if calibration is not None:
             images = calibration_images(calibration, input_shape(model, input_size), model)
         progress.update(step, advance=1, description="converting")
+        if fine_tune:
+            progress.stop()  # Training shows its own.
         to_tflite(
             model,
             path,
@@ -70,7 +75,9 @@ def export_with_summary(
             io,
             target=target,
             metadata=metadata,
+            fine_tune=fine_tune,
         )
+        progress.start()
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
         if images and io == "float32":

@@ -1,0 +1,215 @@
+"""Quantization-aware fine-tuning: the model that rounds as int8 does, and its training."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_parc
+from keras_parc.lite import fine_tuning
+from keras_parc.lite.fake_quantized import FakeQuantized
+from keras_parc.lite.fine_tuning import fine_tune
+from keras_parc.lite.int8 import quantize
+from keras_parc.lite.intermediate import Intermediate
+from keras_parc.lite.ranges import choose_ranges
+
+SHAPE = (16, 16, 3)
+
+
+def decibels(expected, found):
+    return 10 * np.log10(np.square(expected).mean() / np.square(found - expected).mean())
+
+
+def outputs(content, images):
+    file = Intermediate(content)
+    found = []
+    for image in images:
+        file.run(image)
+        found.append(np.concatenate([file.value(each).ravel() for each in file.outputs]))
+    return np.stack(found)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Every activation of the package, a gate and a residual, weights of heavy tails."""
+    rng = np.random.default_rng(1)
+    inputs = x = keras.Input(SHAPE)
+    x = keras.layers.Conv2D(16, 3, strides=2, padding="same", activation="silu")(x)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", activation="hard_silu")(x)
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    gate = keras.layers.Conv2D(16, 1, activation="hard_sigmoid")(gate)
+    y = keras.layers.Conv2D(16, 1, activation="relu6")(keras.layers.Multiply()([x, gate]))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
+    model = keras.Model(inputs, keras.layers.Dense(10)(x))
+    for variable in model.weights:
+        fan_in = max(np.prod(variable.shape[:-1]), 1)
+        variable.assign(rng.standard_t(3, variable.shape) * 1.5 / np.sqrt(fan_in))
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(3).normal(size=(80, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def content(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fine_tune") / "float.tflite"
+    return keras_parc.to_tflite(small, path).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def tuned(content, images):
+    return fine_tune(content, images[:60], 60, "minmax")
+
+
+def pooled():
+    """Operations that other networks have: pooling, resizing, slices, groups, normalization."""
+    inputs = keras.Input((16, 12, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="gelu")(inputs)
+    x = keras.layers.LayerNormalization()(x)
+    y = keras.layers.MaxPooling2D(3, 2, "same")(x)
+    z = keras.layers.AveragePooling2D(2)(x)
+    y = keras.layers.UpSampling2D(2, interpolation="bilinear")(y + z)
+    y = y[:, 2:-2, ::2, :4] * keras.ops.tanh(x[:, 2:-2, ::2, 4:])
+    z = keras.layers.Dense(6, activation="relu")(keras.ops.flip(y, 1))
+    return keras.Model(inputs, [z, keras.layers.GlobalAveragePooling2D()(y)])
+
+
+@pytest.mark.parametrize(
+    ("build", "settings"),
+    [
+        (lambda: keras_parc.ParCNetXS(input_shape=(96, 80, 3), classes=4), {}),
+        (lambda: keras_parc.ParCNetXS(input_shape=(48, 48, 3), classes=4), {"rewrite": False}),
+        (lambda: keras_parc.MobileViTS(input_shape=(64, 64, 3), classes=4), {}),
+        (lambda: keras_parc.MobileViTS(input_shape=(64, 64, 3), classes=4), {"rewrite": False}),
+        (pooled, {}),
+    ],
+    ids=["circulant", "plain", "mobilevit", "plain_mobilevit", "pooled"],
+)
+def test_without_ranges_it_computes_the_file(build, settings, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build()
+    content = keras_parc.to_tflite(model, tmp_path / "a.tflite", **settings).read_bytes()
+    batch = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("float32")
+    expected = outputs(content, batch)
+    found = np.asarray(FakeQuantized(content)(batch))
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse_seen"])
+def test_it_rounds_as_the_int8_file(content, images, method):
+    """The noise is that of int8, not only as large."""
+    ranges = choose_ranges(Intermediate(content), images, method)
+    exact, coarse = (outputs(each, images) for each in (content, _int8(content, images, method)))
+    found = np.asarray(FakeQuantized(content, ranges)(images))
+    assert decibels(coarse, found) > decibels(coarse, exact) + 6
+
+
+def _int8(content, images, method="minmax"):
+    return quantize(content, images, method=method)
+
+
+def test_gradients_reach_all_weights(tmp_path):
+    import tensorflow as tf
+
+    model = keras_parc.ParCNetXS(input_shape=(96, 80, 3), classes=4, classifier_activation=None)
+    content = keras_parc.to_tflite(model, tmp_path / "a.tflite").read_bytes()
+    batch = np.random.default_rng(0).random((2, 96, 80, 3), "float32")
+    rounding = FakeQuantized(content, choose_ranges(Intermediate(content), batch, "minmax"))
+    gradients = []
+    for student in (FakeQuantized(content), rounding):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(student(batch)[:, 0])
+        gradients.append(tape.gradient(loss, [each.value for each in student.trainable_variables]))
+    assert len(gradients[0]) > 90
+    flat = [np.concatenate([np.ravel(each) for each in one]) for one in gradients]
+    assert all(each is not None and np.any(each) for each in gradients[1])
+    # As if rounding were not there, up to where it leads the values.
+    assert np.corrcoef(*flat)[0, 1] > 0.9
+
+
+def test_it_keeps_circulant_matrices(tmp_path):
+    model = keras_parc.ParCNetXS(input_shape=(96, 96, 3), classes=4)
+    content = keras_parc.to_tflite(model, tmp_path / "a.tflite").read_bytes()
+    names = {each.name for each in Intermediate(content).operations}
+    assert "BATCH_MATMUL" in names
+    student = FakeQuantized(content)
+    assert {each.ndim for each in student.trainable_variables} == {1, 4}
+
+
+def test_new_weights_go_into_the_file(content, images):
+    student = FakeQuantized(content)
+    for variable in student.trainable_variables:
+        variable.assign(variable * 0.9 + 0.01)
+    found = outputs(student.as_file(), images[:3])
+    np.testing.assert_allclose(found, np.asarray(student(images[:3])), rtol=1e-4, atol=1e-5)
+    assert np.abs(found - outputs(content, images[:3])).max() > 0.01
+
+
+def test_fine_tuning_brings_the_file_closer(content, tuned, images):
+    """On images that neither calibration nor training has seen."""
+    fresh = images[60:]
+    exact = outputs(content, fresh)
+    before, after = (
+        decibels(exact, outputs(_int8(each, images[:60]), fresh))
+        for each in (content, tuned.content)
+    )
+    assert tuned.kept
+    assert tuned.images == 12
+    assert tuned.signal_to_noise_db[1] > tuned.signal_to_noise_db[0] + 1
+    assert after > before + 1
+
+
+def test_same_seed_same_bytes(content, images, tuned):
+    assert fine_tune(content, images[:60], 60, "minmax").content == tuned.content
+    assert fine_tune(content, images[:60], 60, "minmax", seed=1).content != tuned.content
+
+
+def test_what_does_not_help_is_left_out(content, images, monkeypatch, capsys):
+    monkeypatch.setattr(fine_tuning, "LEARNING_RATE", 10.0)
+    result = fine_tune(content, images[:20], 3)
+    assert result.content == content
+    assert not result.kept
+    assert result.signal_to_noise_db[1] < result.signal_to_noise_db[0]
+    assert "brought nothing and is left out" in capsys.readouterr().err
+
+
+def test_export(small, images, tmp_path, capsys):
+    weights = [each.copy() for each in small.get_weights()]
+    settings = {"quantize": "int8", "calibration": images[:60]}
+    plain = keras_parc.to_tflite(small, tmp_path / "plain.tflite", **settings)
+    tuned = keras_parc.to_tflite(small, tmp_path / "tuned.tflite", **settings, fine_tune=60)
+    assert "fine-tuning kept: on 12 images held out" in capsys.readouterr().err
+    before, after = (keras_parc.agreement(small, each, images[60:]) for each in (plain, tuned))
+    assert after.signal_to_noise_db > before.signal_to_noise_db
+    assert keras_parc.inspect(tuned).operations == keras_parc.inspect(plain).operations
+    for found, expected in zip(small.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fine_tune": 5}, "needs `quantize='int8'`"),
+        ({"fine_tune": 5, "quantize": "dynamic"}, "needs `quantize='int8'`"),
+        ({"fine_tune": -1, "quantize": "int8"}, "must be a number of steps"),
+        ({"fine_tune": 0.5, "quantize": "int8"}, "must be a number of steps"),
+        ({"fine_tune": 5, "quantize": "int8"}, "needs `calibration` images"),
+        ({"fine_tune": 5, "quantize": "int8", "calibration": 9}, "at least 10 calibration"),
+    ],
+)
+def test_mistakes(small, images, tmp_path, settings, message):
+    if "calibration" in settings:
+        settings = settings | {"calibration": images[: settings["calibration"]]}
+    with pytest.raises(ValueError, match=message):
+        keras_parc.to_tflite(small, tmp_path / "a.tflite", **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_operation_is_named(images, tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, keras.ops.cumsum(keras.layers.Conv2D(4, 3)(inputs), 1))
+    with pytest.raises(ValueError, match="operation CUMSUM cannot be fine-tuned"):
+        keras_parc.to_tflite(
+            model, tmp_path / "a.tflite", quantize="int8", calibration=images, fine_tune=5
+        )
