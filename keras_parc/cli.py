@@ -91,6 +91,12 @@ def export(
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line: written into the file.")
     ] = None,
+    description: Annotated[
+        str, typer.Option(help="What the model does; with --labels, as the next three.")
+    ] = "",
+    author: Annotated[str, typer.Option(help="Who made the model.")] = "",
+    model_version: Annotated[str, typer.Option(help='Its version, such as "1.0".')] = "",
+    licence: Annotated[str, typer.Option(help='Its licence, such as "Apache-2.0".')] = "",
     explain: Annotated[
         Path | None,
         typer.Option(help="With int8: write the noise of every operation to this CSV."),
@@ -103,13 +109,18 @@ def export(
     """Export a Keras model to a fast .tflite file and say what is in it."""
     import keras
 
+    from keras_parc.lite import Metadata
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.predict import load_classifier
 
+    about = {"description": description, "author": author, "licence": licence}
+    about["version"] = model_version
+    if labels is None and any(about.values()):
+        raise ValueError("A description goes into the file with the class names: add --labels.")
+    names = _read_labels(labels) if labels else None
     loaded = load_classifier(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
-    names = labels.read_text().splitlines() if labels else None
     tables = export_with_summary(
         loaded,
         out,
@@ -118,7 +129,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        labels=names,
+        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
         explain_csv=explain,
         fine_tune=fine_tune,
         console=Console(stderr=True),
@@ -138,9 +149,7 @@ def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     if labels is None and not beside.is_file():
         return [str(number) for number in range(classes)]
     path = labels or beside
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no label file {str(path)!r}.")
-    names = path.read_text().splitlines()
+    names = _read_labels(path)
     if len(names) != classes:
         raise ValueError(
             f"{str(path)!r} has {len(names)} lines, but the model has {classes} classes."
@@ -148,10 +157,22 @@ def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     return names
 
 
+def _read_labels(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no label file {str(path)!r}.")
+    try:
+        names = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The label file {str(path)!r} is not UTF-8 text: {error}") from error
+    if not names:
+        raise ValueError(f"The label file {str(path)!r} is empty: one class name a line.")
+    return names
+
+
 def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         app()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)
         sys.exit(2)

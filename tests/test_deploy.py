@@ -171,14 +171,36 @@ def test_zero_padded_kernels_do_not_commute():
 def test_the_table_of_forms():
     assert forms.form_of(10, "litert") == "circulant"
     assert forms.form_of(9, "litert") == "depthwise"
-    assert forms.form_of(40, "portable") == "split"
+    assert forms.form_of(40, "portable") == "halving"
+    assert forms.form_of(9, "portable") == "depthwise"
 
 
-def test_no_depthwise_convolution_beyond_25_taps():
-    graph = import_model(keras_parc.ParCNetXS(input_shape=(320, 256, 3)), (320, 256, 3))
-    rewrite(graph, "portable")
+@pytest.mark.parametrize("target", ["litert", "portable"])
+def test_no_depthwise_convolution_beyond_9_taps(target):
+    """XNNPACK's next larger kernel has 25, the time of 25 taps however few are used."""
+    graph = import_model(keras_parc.ParCNetXS(input_shape=(320, 288, 3)), (320, 288, 3))
+    rewrite(graph, target)
     taps = [np.prod(n["kernel"].shape[:2]) for n in graph.nodes() if n.op == "depthwise"]
-    assert max(taps) == 25
+    assert max(taps) == 9
+
+
+@pytest.mark.parametrize(
+    ("length", "depthwise"),
+    [
+        (8, 1),  # Tap 9 is zero.
+        (9, 1),  # No room for a tap 10.
+        (10, 2),  # 5 and 5.
+        (11, 2),  # Odd: 9 and 3.
+        (16, 2),  # 8 and 8.
+        (32, 4),  # 8 and 8, then 9 and 8 of 16.
+        (40, 7),  # 5 and 5, 9 and 2 of 10, 9 and 9 and 3 of 20.
+        (33, 4),
+    ],
+)
+def test_halves_and_parts(length, depthwise):
+    operations = check(lambda x: ParCV(4)(x), (length, 2, 4), "portable")
+    assert operations["depthwise"] == depthwise
+    assert operations["product"] == 0
 
 
 def test_the_two_constants_are_balanced():
@@ -360,8 +382,10 @@ def test_the_model_read_gets_no_new_calls():
     ("arguments", "message"),
     [
         ({}, "not fixed: pass `input_size"),
-        ({"input_size": (64, 0)}, "width must be positive, got 0"),
+        ({"input_size": (64, 0)}, "width must be positive, .* got 0"),
         ({"input_size": (64,)}, r"must be \(height, width\), got \(64,\)"),
+        ({"input_size": 64}, r"must be \(height, width\), got 64"),
+        ({"input_size": (64.0, 64)}, "height must be positive, a whole number of pixels, got 64.0"),
         ({"input_size": (64, 64), "target": "armv9"}, "one of .*'litert'.*got 'armv9'"),
     ],
 )

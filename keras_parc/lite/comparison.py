@@ -17,6 +17,7 @@ from rich.progress import track
 
 from keras_parc.files import replacing
 from keras_parc.lite.convert import to_tflite
+from keras_parc.lite.process import conversion_process
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 
@@ -70,10 +71,11 @@ def _kimm(input_shape, **_):
 def export(folder: Path, console: Console) -> list[Path]:
     """Write all files into `folder`; return their paths."""
     rows = entries()
-    for entry in track(rows, "exporting", console=console):
-        keras.utils.set_random_seed(0)
-        _write(entry, folder / entry.name)
-        keras.backend.clear_session()
+    with conversion_process():
+        for entry in track(rows, "exporting", console=console):
+            keras.utils.set_random_seed(0)
+            _write(entry, folder / entry.name)
+            keras.backend.clear_session()
     return [folder / entry.name for entry in rows]
 
 

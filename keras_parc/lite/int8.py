@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_parc.lite import flatbuffer
 from keras_parc.lite.intermediate import Intermediate
+from keras_parc.lite.process import conversion_process
 from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
 
 
@@ -33,6 +34,7 @@ def quantize(
 
     Raises:
         ValueError: An unknown method, no images, or values that are not finite.
+        RuntimeError: The file cannot be quantized, or the conversion process died.
 
     Example:
         >>> import keras_parc, numpy, pathlib, tempfile
@@ -42,15 +44,10 @@ def quantize(
         >>> len(quantize(content, numpy.random.rand(2, 32, 32, 3))) < len(content)
         True
     """
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    ranges = choose_ranges(Intermediate(content), images, method)
-    content = mlir_quantize(
-        _with_ranges(content, ranges),
-        input_data_type=tf.as_dtype(input_type),
-        output_data_type=tf.as_dtype(output_type),
-    )
+    with conversion_process() as process:
+        process.start()
+        ranges = choose_ranges(Intermediate(content), images, method)
+        content = process.run("quantize", _with_ranges(content, ranges), input_type, output_type)
     model = flatbuffer.read(content)
     _coarsen_addends(model)
     return flatbuffer.write(model)

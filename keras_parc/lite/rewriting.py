@@ -1,5 +1,7 @@
 """The rewrite of a model for inference: same function, other operations."""
 
+from numbers import Integral
+
 import keras
 
 from keras_parc.lite import forms
@@ -85,6 +87,11 @@ def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple
     Raises:
         ValueError: The model does not take one image, or `input_size` is missing or impossible.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a Keras model, got {model!r}. Open a file with "
+            "`keras.models.load_model`."
+        )
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"A functional model is needed, {model.name!r} is subclassed or not yet built."
@@ -95,18 +102,21 @@ def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple
     height, width, channels = model.inputs[0].shape[1:]
     if input_size is None:
         input_size = (height, width)
-    if len(input_size) != 2:
+    if not isinstance(input_size, (tuple, list)) or len(input_size) != 2:
         raise ValueError(f"`input_size` must be (height, width), got {input_size!r}.")
     if None in input_size:
         raise ValueError(
             f"The input size of {model.name!r} is not fixed: pass `input_size=(height, width)`."
         )
     for side, own, wanted in zip(("height", "width"), (height, width), input_size, strict=True):
-        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-            raise ValueError(f"`input_size`: the {side} must be positive, got {wanted!r}.")
+        if isinstance(wanted, bool) or not isinstance(wanted, Integral) or wanted < 1:
+            raise ValueError(
+                f"`input_size`: the {side} must be positive, a whole number of pixels, got "
+                f"{wanted!r}."
+            )
         if own not in (None, wanted):
             raise ValueError(
                 f"`input_size` asks for {side} {wanted}, but {model.name!r} is built for {own}. "
                 "Build it with that size, or with None for both sides."
             )
-    return (*input_size, channels)
+    return (*map(int, input_size), channels)
