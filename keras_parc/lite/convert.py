@@ -9,7 +9,7 @@ import keras
 
 from keras_parc.files import replacing
 from keras_parc.lite import fine_tuning, flatbuffer, int8, rewriting
-from keras_parc.lite.calibration import calibration_images
+from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
@@ -32,7 +32,7 @@ def to_tflite(
     rewrite: bool = True,
     target: str = "litert",
     metadata: Metadata | None = None,
-    fine_tune: int = 0,
+    fine_tune: bool = False,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
@@ -55,9 +55,9 @@ def to_tflite(
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
-        fine_tune: For "int8": train the weights of the file for so many steps of 16 calibration
-            images, to make up for the rounding; 0: do not. The model itself stays as it is, and
-            what does not help is left out; see `fine_tuning.fine_tune`.
+        fine_tune: For "int8": train the weights of the file, not those of the model, to make up
+            for the rounding, on 1000 to 4096 calibration images. It takes minutes, and what does
+            not help on images held out is left out; see `fine_tuning.fine_tune`.
 
     Returns:
         The path written.
@@ -89,11 +89,8 @@ def to_tflite(
         raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
-    if not isinstance(fine_tune, int) or fine_tune < 0 or (fine_tune and quantize != "int8"):
-        raise ValueError(
-            "`fine_tune` must be a number of steps, and needs `quantize='int8'`; got "
-            f"{fine_tune!r} with quantize={quantize!r}."
-        )
+    if fine_tune and quantize != "int8":
+        raise ValueError(f"`fine_tune` needs `quantize='int8'`, got {quantize!r}.")
     check_target(target)
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and not isinstance(metadata, Metadata):
@@ -112,7 +109,8 @@ def to_tflite(
             )
     images = None
     if quantize == "int8":
-        images = calibration_images(calibration, shape, model)
+        limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
+        images = calibration_images(calibration, shape, model, limit)
     # Before the work: the folder may not be writable.
     with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
@@ -146,7 +144,7 @@ def _cut_softmax(graph: Graph) -> bool:
 
 
 def _convert(
-    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: int
+    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool
 ) -> bytes:
     import tensorflow as tf
 
@@ -164,7 +162,8 @@ def _convert(
                 f"{model.name!r} cannot be converted to built-in operations: {error}"
             ) from None
     if fine_tune:
-        content = fine_tuning.fine_tune(content, images, fine_tune).content
+        tuned = fine_tuning.fine_tune(content, images)
+        content, images = tuned.content, tuned.calibration
     if quantize == "int8":
         content = int8.quantize(content, images, *io)
     return content

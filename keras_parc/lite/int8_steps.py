@@ -17,12 +17,11 @@ from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite import int8
 from keras_parc.lite.convert import to_tflite
-from keras_parc.lite.fine_tuning import fine_tune
+from keras_parc.lite.fine_tuning import MOST_IMAGES, fine_tune
 from keras_parc.lite.int8_trials import TRIALS
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.runtime import TFLiteModel
 
-FINE_TUNING_STEPS = 200
 STEPS = (  # Name, part of the export, how ranges are chosen, images, what else is done.
     ("min/max by the converter's calibrator", False, "converter", 300, None),
     ("min/max of tensors kept apart", True, "minmax", 300, None),
@@ -35,8 +34,8 @@ STEPS = (  # Name, part of the export, how ranges are chosen, images, what else 
     ("min/max, channels equalized", False, "minmax", 300, "equalize"),
     ("behind the activation, biases corrected", False, "mse_seen", 300, "correct_biases"),
     ("behind the activation, channels equalized", False, "mse_seen", 300, "equalize"),
-    ("min/max, fine-tuned", False, "minmax", 300, "fine_tune"),
-    ("behind the activation, fine-tuned", "option", "mse_seen", 300, "fine_tune"),
+    ("min/max, fine-tuned", False, "minmax", MOST_IMAGES, "fine_tune"),
+    ("behind the activation, fine-tuned", "option", "mse_seen", MOST_IMAGES, "fine_tune"),
 )
 COLUMNS = ("step", "in_export", "images", "top1_float", "top1_int8", "agreement", "logits_snr_db")
 
@@ -46,7 +45,7 @@ def measure_steps(model: keras.Model, training: np.ndarray, images: np.ndarray, 
 
     Args:
         model: A Keras classifier.
-        training: `(n, height, width, channels)` images to calibrate on, 500 or more.
+        training: `(n, height, width, channels)` images to calibrate on, 4096 or more.
         images: `(n, height, width, channels)` test images.
         labels: Their classes.
 
@@ -93,7 +92,8 @@ def _quantized(content: bytes, images, method: str, trial: str | None) -> bytes:
     if before is not None:
         content = before(content, images[:100])
     if trial == "fine_tune":
-        content = fine_tune(content, images, FINE_TUNING_STEPS, method).content
+        tuned = fine_tune(content, images, method)
+        content, images = tuned.content, tuned.calibration
     if method == "converter":
         return _by_converter(content, images)
     result = int8.quantize(content, images, method=method)
@@ -122,7 +122,7 @@ def main(out: str, *model_paths: str) -> None:
         model = keras.models.load_model(path, compile=False)
         config = SceneConfig(image_size=model.input_shape[1:3])
         test = digit_scenes("test", 1000, config)
-        training = digit_scenes("train", 500, config).image.astype("float32")
+        training = digit_scenes("train", MOST_IMAGES, config).image.astype("float32")
         steps = measure_steps(model, training, test.image.astype("float32"), test.label)
         rows += [(model.name, *row) for row in steps]
     with replacing(Path(out)) as temporary, open(temporary, "w", newline="") as file:
