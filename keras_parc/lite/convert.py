@@ -55,7 +55,7 @@ def to_tflite(
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
-        fine_tune: For "int8": train the weights of the file, not those of the model, to make up
+        fine_tune: For "int8": train the biases of the file, not those of the model, to make up
             for the rounding, on 1000 to 4096 calibration images. It takes minutes, and what does
             not help on images held out is left out; see `fine_tuning.fine_tune`.
 
