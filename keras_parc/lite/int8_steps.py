@@ -1,8 +1,8 @@
 """What each step of the int8 export brings, measured on the files: a table as CSV.
 
 Run `python -m keras_parc.lite.int8_steps tflite/results/int8_steps.csv model.keras ...` for
-classifiers of digit scenes, such as the one that `keras-parc demo` trains. Where fine-tuning was
-left out, its row is that of the file without it.
+classifiers of digit scenes, such as the one that `keras-parc demo` trains. Where fine-tuning
+left itself out, its row says so: it differs from that without only by the images of its ranges.
 """
 
 import csv
@@ -62,11 +62,12 @@ def measure_steps(model: keras.Model, training: np.ndarray, images: np.ndarray, 
         expected = class_scores(TFLiteModel(reference), images)
         for name, kept, method, count, trial in STEPS:
             path = folder / "int8.tflite"
-            path.write_bytes(_quantized(content, training[:count], method, trial))
+            result, left_out = _quantized(content, training[:count], method, trial)
+            path.write_bytes(result)
             found = class_scores(TFLiteModel(path), images)
             rows.append(
                 (
-                    name,
+                    f"{name} (left out)" if left_out else name,
                     {True: "yes", False: "no"}.get(kept, kept),
                     count,
                     top_k_accuracy(expected, labels),
@@ -87,17 +88,21 @@ def _without_softmax(model: keras.Model) -> keras.Model:
     return body
 
 
-def _quantized(content: bytes, images, method: str, trial: str | None) -> bytes:
+def _quantized(content: bytes, images, method: str, trial: str | None) -> tuple[bytes, bool]:
+    """The int8 file, and whether fine-tuning left itself out."""
     before, after = TRIALS.get(trial, (None, None))
+    left_out = False
     if before is not None:
         content = before(content, images[:100])
     if trial == "fine_tune":
         tuned = fine_tune(content, images, method)
-        content, images = tuned.content, tuned.calibration
+        content, images, left_out = tuned.content, tuned.calibration, not tuned.kept
     if method == "converter":
-        return _by_converter(content, images)
+        return _by_converter(content, images), left_out
     result = int8.quantize(content, images, method=method)
-    return after(content, result, images[:100]) if after is not None else result
+    if after is not None:
+        result = after(content, result, images[:100])
+    return result, left_out
 
 
 def _by_converter(content: bytes, images) -> bytes:
