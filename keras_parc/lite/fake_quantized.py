@@ -27,7 +27,7 @@ class FakeQuantized(keras.Model):
     """The function of a float32 file, with activations and weights rounded as int8 rounds them.
 
     Gradients pass the rounding as if it were not there, and stop at what a range cuts off
-    (straight-through). Trained are the weights and biases of convolutions and dense layers;
+    (straight-through). Variables are the weights and biases of convolutions and dense layers;
     circulant matrices stay circulant, and constants that are added stay what they are.
 
     Args:

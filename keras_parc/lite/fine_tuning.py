@@ -68,7 +68,8 @@ def fine_tune(
     Args:
         content: The bytes of a float32 file over one image.
         images: `(height, width, channels)` each, as the model takes them, 1000 or more, better
-            4096, from the training data; one in eight is held out. Each is trained on twice.
+            4096 (3.2 GB at 256x256), from the training data. One in eight is held out, each other
+            trained on twice.
         method: How ranges are chosen; see `choose_ranges`.
         seed: Of the order of the images. The same seed on the same machine gives the same bytes.
         console: Where to show progress; default: standard error.
@@ -95,7 +96,7 @@ def fine_tune(
     console = console or Console(stderr=True)
     judging = images[HELD_OUT - 1 :: HELD_OUT]
     training = [image for place, image in enumerate(images, 1) if place % HELD_OUT]
-    # Ranges need fewer; from all over, for a folder comes class by class.
+    # Ranges need fewer images; from all over, as a folder comes class by class.
     calibration = training[:: -(-len(training) // CALIBRATED)]
     student = FakeQuantized(content, choose_ranges(Intermediate(content), calibration, method))
     _train(student, FakeQuantized(content), training, seed, console)

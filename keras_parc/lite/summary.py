@@ -46,7 +46,7 @@ def export_with_summary(
         target: As for `to_tflite`.
         metadata: As for `to_tflite`.
         explain_csv: With "int8": write the noise of each operation to this file. What fine-tuning
-            changed in the weights counts as noise.
+            changed in the biases counts as noise.
         fine_tune: As for `to_tflite`.
         console: Where to show progress.
 
