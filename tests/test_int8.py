@@ -97,7 +97,7 @@ def test_ranges_hold_what_the_tensors_hold(files, pixels):
         value = file.value(relu6.outputs[0])
         low, high = min(low, value.min()), max(high, value.max())
     assert chosen[relu6.outputs[0]] == (min(low, 0), high)
-    assert ranges[file.input] == (0, 255)
+    assert chosen[file.input] == (0, 255)
 
 
 def test_least_error_leaves_outliers_out():
