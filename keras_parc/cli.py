@@ -148,6 +148,14 @@ def export(
         Path | None,
         typer.Option(help="With int8: write the noise of every operation to this CSV."),
     ] = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune",
+            help="With int8: train to make up for the rounding, on 1000 to 4096 images of "
+            "--calibration; takes minutes, and is left out where it does not help.",
+        ),
+    ] = False,
 ) -> None:
     """Export a Keras model to a fast .tflite file and say what is in it."""
     import keras
@@ -174,6 +182,7 @@ def export(
         target=target,
         metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
         explain_csv=explain,
+        fine_tune=fine_tune,
         console=Console(stderr=True),
     )
     for table in tables:

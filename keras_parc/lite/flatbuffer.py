@@ -27,6 +27,21 @@ def kind(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
     return max(code.builtinCode, code.deprecatedBuiltinCode)
 
 
+def constant(model: "schema.ModelT", tensor: int) -> np.ndarray:
+    """The values of a float32 constant."""
+    source = model.subgraphs[0].tensors[tensor]
+    data = np.asarray(model.buffers[source.buffer].data, "uint8")
+    return data.view("float32").reshape(source.shape)
+
+
+def set_constant(model: "schema.ModelT", tensor: int, values: np.ndarray) -> None:
+    """Give a constant other values, in a buffer of its own: files share equal ones."""
+    buffer = schema.BufferT()
+    buffer.data = np.ascontiguousarray(values).ravel().view("uint8")
+    model.buffers.append(buffer)
+    model.subgraphs[0].tensors[tensor].buffer = len(model.buffers) - 1
+
+
 def symmetric_products(model: "schema.ModelT", matrices: list[np.ndarray]) -> int:
     """Quantize the constants of int8 BATCH_MATMULs symmetrically; XNNPACK refuses others.
 

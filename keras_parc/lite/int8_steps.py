@@ -1,7 +1,8 @@
 """What each step of the int8 export brings, measured on the files: a table as CSV.
 
-Run `python -m keras_parc.lite.int8_steps model.keras tflite/results/int8_steps.csv` for a
-classifier of digit scenes, such as the one that `keras-parc demo` trains.
+Run `python -m keras_parc.lite.int8_steps tflite/results/int8_steps.csv model.keras ...` for
+classifiers of digit scenes, such as the one that `keras-parc demo` trains. Where fine-tuning
+left itself out, its row says so: it differs from that without only by the images of its ranges.
 """
 
 import csv
@@ -16,11 +17,12 @@ from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite import int8
 from keras_parc.lite.convert import to_tflite
+from keras_parc.lite.fine_tuning import MOST_IMAGES, fine_tune
 from keras_parc.lite.int8_trials import TRIALS
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.runtime import TFLiteModel
 
-STEPS = (  # Name, kept in the export, how ranges are chosen, images, what else is done.
+STEPS = (  # Name, part of the export, how ranges are chosen, images, what else is done.
     ("min/max by the converter's calibrator", False, "converter", 300, None),
     ("min/max of tensors kept apart", True, "minmax", 300, None),
     ("least squared error", True, "mse", 300, None),
@@ -32,6 +34,8 @@ STEPS = (  # Name, kept in the export, how ranges are chosen, images, what else 
     ("min/max, channels equalized", False, "minmax", 300, "equalize"),
     ("behind the activation, biases corrected", False, "mse_seen", 300, "correct_biases"),
     ("behind the activation, channels equalized", False, "mse_seen", 300, "equalize"),
+    ("min/max, fine-tuned", False, "minmax", MOST_IMAGES, "fine_tune"),
+    ("behind the activation, fine-tuned", "option", "mse_seen", MOST_IMAGES, "fine_tune"),
 )
 COLUMNS = ("step", "in_export", "images", "top1_float", "top1_int8", "agreement", "logits_snr_db")
 
@@ -41,7 +45,7 @@ def measure_steps(model: keras.Model, training: np.ndarray, images: np.ndarray, 
 
     Args:
         model: A Keras classifier.
-        training: `(n, height, width, channels)` images to calibrate on, 500 or more.
+        training: `(n, height, width, channels)` images to calibrate on, 4096 or more.
         images: `(n, height, width, channels)` test images.
         labels: Their classes.
 
@@ -58,12 +62,13 @@ def measure_steps(model: keras.Model, training: np.ndarray, images: np.ndarray, 
         expected = class_scores(TFLiteModel(reference), images)
         for name, kept, method, count, trial in STEPS:
             path = folder / "int8.tflite"
-            path.write_bytes(_quantized(content, training[:count], method, trial))
+            result, left_out = _quantized(content, training[:count], method, trial)
+            path.write_bytes(result)
             found = class_scores(TFLiteModel(path), images)
             rows.append(
                 (
-                    name,
-                    "yes" if kept else "no",
+                    f"{name} (left out)" if left_out else name,
+                    {True: "yes", False: "no"}.get(kept, kept),
                     count,
                     top_k_accuracy(expected, labels),
                     top_k_accuracy(found, labels),
@@ -83,14 +88,21 @@ def _without_softmax(model: keras.Model) -> keras.Model:
     return body
 
 
-def _quantized(content: bytes, images, method: str, trial: str | None) -> bytes:
+def _quantized(content: bytes, images, method: str, trial: str | None) -> tuple[bytes, bool]:
+    """The int8 file, and whether fine-tuning left itself out."""
     before, after = TRIALS.get(trial, (None, None))
+    left_out = False
     if before is not None:
         content = before(content, images[:100])
+    if trial == "fine_tune":
+        tuned = fine_tune(content, images, method)
+        content, images, left_out = tuned.content, tuned.calibration, not tuned.kept
     if method == "converter":
-        return _by_converter(content, images)
+        return _by_converter(content, images), left_out
     result = int8.quantize(content, images, method=method)
-    return after(content, result, images[:100]) if after is not None else result
+    if after is not None:
+        result = after(content, result, images[:100])
+    return result, left_out
 
 
 def _by_converter(content: bytes, images) -> bytes:
@@ -106,20 +118,25 @@ def _decibels(expected: np.ndarray, found: np.ndarray) -> float:
     return float(10 * np.log10(np.sum(expected**2) / np.sum((found - expected) ** 2)))
 
 
-def main(model_path: str, out: str) -> None:
-    """Measure a model of digit scenes, 1000 test images, and write the table."""
+def main(out: str, *model_paths: str) -> None:
+    """Measure models of digit scenes, 1000 test images, and write the table."""
     from keras_parc.data import SceneConfig, digit_scenes
 
-    model = keras.models.load_model(model_path, compile=False)
-    config = SceneConfig(image_size=model.input_shape[1:3])
-    test = digit_scenes("test", 1000, config)
-    training = digit_scenes("train", 500, config).image.astype("float32")
-    rows = measure_steps(model, training, test.image.astype("float32"), test.label)
+    rows = []
+    for path in model_paths:
+        model = keras.models.load_model(path, compile=False)
+        config = SceneConfig(image_size=model.input_shape[1:3])
+        test = digit_scenes("test", 1000, config)
+        training = digit_scenes("train", MOST_IMAGES, config).image.astype("float32")
+        steps = measure_steps(model, training, test.image.astype("float32"), test.label)
+        rows += [(model.name, *row) for row in steps]
     with replacing(Path(out)) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("model", *COLUMNS))
-        writer.writerows((model.name, *row) for row in rows)
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("usage: python -m keras_parc.lite.int8_steps OUT.csv MODEL.keras ...")
     main(*sys.argv[1:])

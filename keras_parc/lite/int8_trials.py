@@ -45,7 +45,7 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
             bias = graph.tensors[operator.inputs[2]]
             values = np.asarray(model.buffers[bias.buffer].data, "uint8").view("int32")
             steps = np.rint(error / np.asarray(bias.quantization.scale)).astype("int32")
-            bias.buffer = _buffer(model, values - steps)
+            flatbuffer.set_constant(model, operator.inputs[2], values - steps)
     return flatbuffer.write(model)
 
 
@@ -69,19 +69,19 @@ def equalize(content: bytes, images: Sequence[np.ndarray]) -> bytes:
         into, out = scales.get(operation.inputs[0]), scales.get(operation.outputs[0])
         operator.inputs = np.array(operator.inputs)
         if operation.name in CONVOLUTIONS:
-            weights = _data(model, operator.inputs[1])
+            weights = flatbuffer.constant(model, operator.inputs[1])
             if into is not None:
                 weights = weights * into
             if out is not None:
                 shape = (-1, 1, 1, 1) if operation.name == "CONV_2D" else (1, 1, 1, -1)
                 weights = weights / out.reshape(shape)
-                bias = _data(model, operator.inputs[2]) / out
+                bias = flatbuffer.constant(model, operator.inputs[2]) / out
                 operator.inputs[2] = _tensor(model, operator.inputs[2], bias)
             operator.inputs[1] = _tensor(model, operator.inputs[1], weights)
         elif operation.name == "ADD" and out is not None:
             for place, tensor in enumerate(operator.inputs):
                 if int(tensor) not in scales:
-                    shift = _data(model, tensor) / out
+                    shift = flatbuffer.constant(model, tensor) / out
                     operator.inputs[place] = _tensor(model, tensor, shift)
     return flatbuffer.write(model)
 
@@ -142,24 +142,10 @@ def _scales(file: Intermediate, groups, images) -> dict[int, np.ndarray]:
     return scales
 
 
-def _data(model, tensor: int) -> np.ndarray:
-    source = model.subgraphs[0].tensors[tensor]
-    return (
-        np.asarray(model.buffers[source.buffer].data, "uint8").view("float32").reshape(source.shape)
-    )
-
-
-def _buffer(model, values: np.ndarray) -> int:
-    buffer = flatbuffer.schema.BufferT()
-    buffer.data = np.ascontiguousarray(values).ravel().view("uint8")
-    model.buffers.append(buffer)
-    return len(model.buffers) - 1
-
-
 def _tensor(model, like: int, values: np.ndarray) -> int:
     tensors = model.subgraphs[0].tensors
     tensors.append(copy.copy(tensors[like]))
-    tensors[-1].buffer = _buffer(model, values.astype("float32"))
+    flatbuffer.set_constant(model, len(tensors) - 1, values.astype("float32"))
     return len(tensors) - 1
 
 

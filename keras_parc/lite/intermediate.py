@@ -59,6 +59,7 @@ class Intermediate:
     Attributes:
         operations: What runs, in order, as `Operation`.
         input: Number of the input tensor.
+        outputs: Numbers of the output tensors.
 
     Raises:
         ValueError: The runtime refuses the file, or it has several inputs.
@@ -87,6 +88,7 @@ class Intermediate:
         if len(inputs) != 1:
             raise ValueError(f"A file with one input is needed, this one has {len(inputs)}.")
         self.input = int(inputs[0]["index"])
+        self.outputs = [int(each["index"]) for each in self._interpreter.get_output_details()]
         self._details = {each["index"]: each for each in self._interpreter.get_tensor_details()}
         self.operations = [
             Operation(each["op_name"], _numbers(each["inputs"]), _numbers(each["outputs"]))

@@ -97,7 +97,7 @@ def least_error(low: float, high: float, counts: np.ndarray, seen: Function = id
     lows, highs = low * shares if low < 0 else [0.0], high * shares if high > 0 else [0.0]
 
     def best(candidates):
-        errors = [weights @ (seen(_rounded(values, *each)) - exact) ** 2 for each in candidates]
+        errors = [weights @ (seen(rounded(values, *each)) - exact) ** 2 for each in candidates]
         return candidates[int(np.argmin(errors))]
 
     # Both ends together, then in turn: nearly the best of all pairs, in a fifth of the time.
@@ -108,7 +108,8 @@ def least_error(low: float, high: float, counts: np.ndarray, seen: Function = id
     return float(chosen[0]), float(chosen[1])
 
 
-def _rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values as int8 holds them if its range is `low..high`."""
     step = (high - low) / 255
     zero = np.clip(np.rint(-128 - low / step), -128, 127)
     return (np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step

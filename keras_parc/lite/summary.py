@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from keras_parc.lite.calibration import calibration_images
+from keras_parc.lite import fine_tuning
+from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.explain import explain, noise_table, write_noise
 from keras_parc.lite.inspection import agreement, inspect
@@ -30,6 +31,7 @@ def export_with_summary(
     target: str = "litert",
     metadata: Metadata | None = None,
     explain_csv: Path | None = None,
+    fine_tune: bool = False,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -43,7 +45,9 @@ def export_with_summary(
         io: As for `to_tflite`.
         target: As for `to_tflite`.
         metadata: As for `to_tflite`.
-        explain_csv: With "int8": write the noise of each operation to this file.
+        explain_csv: With "int8": write the noise of each operation to this file. What fine-tuning
+            changed in the biases counts as noise.
+        fine_tune: As for `to_tflite`.
         console: Where to show progress.
 
     Returns:
@@ -63,8 +67,12 @@ def export_with_summary(
         step = progress.add_task("reading images", total=4)
         images = None
         if calibration is not None:
-            images = calibration_images(calibration, input_shape(model, input_size), model)
+            limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
+            shape = input_shape(model, input_size)
+            images = calibration_images(calibration, shape, model, limit)
         progress.update(step, advance=1, description="converting")
+        if fine_tune:
+            progress.stop()  # Training shows its own.
         to_tflite(
             model,
             path,
@@ -74,7 +82,9 @@ def export_with_summary(
             io,
             target=target,
             metadata=metadata,
+            fine_tune=fine_tune,
         )
+        progress.start()
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
         if images and io == "float32":
