@@ -1,37 +1,19 @@
-"""What the tools and the runtimes do on ARM Linux, under emulation.
-
-The emulated machines lie in $KERAS_PARC_ARM or .arm/; they are set up here where they are not yet.
-Skipped only where they cannot be had, with the reason setup.sh gives.
-"""
+"""What the tools and the runtimes do on ARM Linux, under emulation."""
 
 import csv
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from clients import ARM, EMULATION, TARGETS, TOOLS, command
 from tflite_models import HALVES, attach_metadata, conv_net, convert, half_white, halves
 
-ROOT = Path(__file__).parents[1]
-TOOLS = ROOT / "tflite"
-EMULATION = TOOLS / "emulation"
 RUN_ARM = EMULATION / "run_arm"
-ARM = Path(os.environ.get("KERAS_PARC_ARM", ROOT / ".arm")).resolve()
-TARGETS = {"armv7x": "3.9", "armv7": "3.11", "arm64": "3.11"}  # and their Python
-CANNOT_BE_HAD = 3
 
-pytestmark = pytest.mark.arm
+pytestmark = [pytest.mark.arm, pytest.mark.usefixtures("emulation")]
 on_each_target = pytest.mark.parametrize("target", TARGETS)
-
-
-def command(*arguments, **env):
-    env = {**os.environ, "KERAS_PARC_ARM": str(ARM), **env}
-    arguments = list(map(str, arguments))
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=env)
 
 
 def compare(folder, *arguments):
@@ -41,14 +23,6 @@ def compare(folder, *arguments):
     assert done.returncode in (0, 1), done.stderr
     with open(path) as file:
         return done.returncode, {(row["model"], row["target"]): row for row in csv.DictReader(file)}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def emulation():
-    done = command(EMULATION / "setup.sh", ARM, *TARGETS)
-    if done.returncode == CANNOT_BE_HAD:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
 
 
 def pictures():

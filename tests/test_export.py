@@ -5,19 +5,13 @@ import functools
 import keras
 import numpy as np
 import pytest
+from every_model import MODELS, pictures, taught
 from keras import layers
 from test_deploy import randomize
 
 import keras_parc
-from keras_parc import MobileViTS, ParCNetH, ParCNetS, ParCNetXS, TFLiteModel, to_tflite
+from keras_parc import ParCNetH, ParCNetXS, TFLiteModel, to_tflite
 from keras_parc.lite import flatbuffer
-
-# All that a rewritten ParC-Net may contain; every one is in TensorFlow Lite's built-in set.
-ALLOWED = {
-    *("ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE"),
-    *("LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESHAPE", "SOFTMAX", "STRIDED_SLICE"),
-    "TRANSPOSE",
-}
 
 
 def photos(count, side, seed=0):
@@ -36,35 +30,35 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("export")
 
 
-@pytest.mark.parametrize(
-    ("build", "side"),
-    [(ParCNetXS, 64), (ParCNetXS, 96), (ParCNetS, 64), (ParCNetS, 256), (ParCNetH, 64)],
-)
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_one_partition_and_nothing_outside(folder, build, side, quantize):
-    source = model(build, side)
-    x = photos(2, side)
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        pytest.param(case, size, id=f"{case.name}-{size[0]}")
+        for case in MODELS
+        for size in case.sizes
+    ],
+)
+def test_every_model(folder, case, size, quantize):
+    """Built-in operations alone, one XNNPACK partition, and Keras's results."""
+    source, x = taught(case, size), pictures(*size)
     path = to_tflite(source, folder / "m.tflite", quantize=quantize, calibration=x)
     found = keras_parc.inspect(path)
-    assert (found.partitions, found.outside) == (1, {})
-    assert set(found.operations) <= ALLOWED
+    if quantize in case.whole:
+        assert (found.partitions, found.outside) == (1, {})
+    assert set(found.operations) <= case.operations
     assert (found.input_dtype, found.output_dtypes) == ("float32", ("float32",))
-    assert found.input_shape == (1, side, side, 3)
+    assert found.input_shape == (1, *size, 3)
     assert found.size == path.stat().st_size
-    if quantize is None:
-        assert keras_parc.agreement(source, path, x).signal_to_noise_db > 90
+    agreement = keras_parc.agreement(source, path, x)
+    assert agreement.same_class == 1
+    assert agreement.signal_to_noise_db > (10 if quantize else 90)
 
 
 def test_vanishing_activations(folder):
     """Fresh weights: steps of 1e-9 meet steps of 1e-2, which crashes XNNPACK if left so."""
     source = ParCNetH(input_shape=(64, 64, 3), classes=3)
     path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=photos(2, 64))
-    found = keras_parc.inspect(path)
-    assert (found.partitions, found.outside) == (1, {})
-
-
-def test_the_baseline_in_one_partition(folder):
-    path = to_tflite(model(MobileViTS, 96), folder / "m.tflite")
     found = keras_parc.inspect(path)
     assert (found.partitions, found.outside) == (1, {})
 
