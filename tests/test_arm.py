@@ -10,6 +10,8 @@ import tensorflow as tf
 from clients import ARM, EMULATION, TARGETS, TOOLS, command
 from tflite_models import HALVES, attach_metadata, conv_net, convert, half_white, halves
 
+import keras_parc
+
 RUN_ARM = EMULATION / "run_arm"
 
 pytestmark = [pytest.mark.arm, pytest.mark.usefixtures("emulation")]
@@ -142,6 +144,17 @@ def test_dense_layer_without_bias_crashes_armv7(folder):
     done = command(RUN_ARM, "armv7x", EMULATION / "infer.py", path, folder / "o.npz")
     assert done.returncode == 128 + 11
     assert "run_arm: killed by SIGSEGV on armv7x" in done.stderr
+
+
+def test_our_dense_layer_without_bias_runs(folder):
+    """The export keeps clear of that fault."""
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Dense(16, use_bias=False)(image))
+    path = keras_parc.to_tflite(
+        model, folder / "our_dense.tflite", quantize="int8", calibration=pictures()[:, :32:4, :32:4] / 255
+    )
+    code, found = compare(folder, path)
+    assert code == 0, found
 
 
 @on_each_target
