@@ -21,6 +21,7 @@ TARGETS = {"armv7x": "3.9", "armv7": "3.11", "arm64": "3.11"}  # emulated, and t
 CANNOT_BE_HAD = 3  # exit code of the set-ups
 
 sys.path[:0] = [str(TOOLS), str(EMULATION), str(WEB)]
+import compare  # noqa: E402, F401
 import run  # noqa: E402
 import serve  # noqa: E402
 

@@ -46,7 +46,7 @@ MODELS = (
         ((96, 96),),
         (96, 96),
         targets=("litert",),
-        operations=OPERATIONS | {"RSQRT", "SUB"},
+        operations=OPERATIONS | {"RESIZE_BILINEAR", "RSQRT", "SUB"},
         whole=(None,),
     ),
 )

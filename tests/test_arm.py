@@ -151,7 +151,10 @@ def test_our_dense_layer_without_bias_runs(folder):
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, keras.layers.Dense(16, use_bias=False)(image))
     path = keras_parc.to_tflite(
-        model, folder / "our_dense.tflite", quantize="int8", calibration=pictures()[:, :32:4, :32:4] / 255
+        model,
+        folder / "our_dense.tflite",
+        quantize="int8",
+        calibration=pictures()[:, :32:4, :32:4] / 255,
     )
     code, found = compare(folder, path)
     assert code == 0, found

@@ -4,6 +4,7 @@ With --runtimes-csv every runtime gets the files of both targets of `to_tflite`,
 without, those meant for it, at sizes that keep the emulation short.
 """
 
+import functools
 import itertools
 import json
 import shutil
@@ -47,10 +48,9 @@ def pytest_generate_tests(metafunc):
                 if full or (case.emulated and marker and meant):
                     name = f"{case.name}-{quantize or 'fp32'}-{target}-{runtime}"
                     marks = getattr(pytest.mark, marker) if marker else ()
-                    rows.append(
-                        pytest.param((case, quantize, target), runtime, marks=marks, id=name)
-                    )
-    metafunc.parametrize(("file", "runtime"), rows, indirect=["file"], scope="module")
+                    values = ((case, quantize, target), runtime)
+                    rows.append(pytest.param(*values, marks=marks, id=name))
+    metafunc.parametrize(("kind", "runtime"), rows)
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,28 @@ def rows(request):
 
 
 @pytest.fixture(scope="module")
-def file(request, tmp_path_factory):
-    case, quantize, target = request.param
-    size = case.measured if request.config.getoption("runtimes_csv") else case.emulated
-    model, images = taught(case, size), pictures(*size)
-    path = keras_parc.to_tflite(
-        model,
-        tmp_path_factory.mktemp("file") / "model.tflite",
-        quantize=quantize,
-        calibration=images,
-        target=target,
-        metadata=Metadata(labels=LABELS),
-    )
-    expected = np.asarray(model(images[:1], training=False))[0]
-    file = File(case.name, quantize or "fp32", target, path, images[0], expected)
-    np.savez(file.inputs, input_0=images[:1])
-    return file
+def export(request, tmp_path_factory):
+    """The file of a model, a dtype and a target; made once."""
+
+    @functools.cache
+    def make(case, quantize, target):
+        full = request.config.getoption("runtimes_csv")
+        size = case.measured if full else case.emulated
+        model, images = taught(case, size), pictures(*size)
+        path = keras_parc.to_tflite(
+            model,
+            tmp_path_factory.mktemp("file") / "model.tflite",
+            quantize=quantize,
+            calibration=images,
+            target=target,
+            metadata=Metadata(labels=LABELS),
+        )
+        expected = np.asarray(model(images[:1], training=False))[0]
+        file = File(case.name, quantize or "fp32", target, path, images[0], expected)
+        np.savez(file.inputs, input_0=images[:1])
+        return file
+
+    return make
 
 
 def run_tflite(file, runtime, out):
@@ -167,10 +173,10 @@ def run_browser(file, browse, folder):
     return {"version": f"@litertjs/core {version}"}, {"probability": probability, "top1_same": same}
 
 
-def test_runs_and_agrees(file, runtime, rows, request, tmp_path):
+def test_runs_and_agrees(kind, runtime, export, rows, request, tmp_path):
     fixture = RUNTIMES[runtime][2]
     needed = fixture and request.getfixturevalue(fixture)
-    out = tmp_path / "out.npz"
+    file, out = export(*kind), tmp_path / "out.npz"
     if runtime == "browser":
         folder = request.getfixturevalue("server").folder
         facts, found = run_browser(file, needed, folder)
