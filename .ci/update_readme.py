@@ -1,11 +1,9 @@
-"""Write the generated tables of README.md and tflite/README.md: `make readme`.
+"""Write the generated tables of README.md: `make readme`.
 
 The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
-a copy of the `report.json` of a real `make demo`, those of the runtimes from what `make runtimes`
-wrote.
+a copy of the `report.json` of a real `make demo`.
 """
 
-import csv
 import json
 import math
 import re
@@ -59,61 +57,18 @@ def demo() -> str:
     return "\n".join(lines)
 
 
-def runtimes() -> str:
-    with open(ROOT / "tflite/results/runtimes.csv") as file:
-        rows = list(csv.DictReader(file))
-    files: dict[tuple[str, ...], dict[str, dict]] = {}
-    versions = {}
-    for row in rows:
-        key = (row["model"], row["size"], row["dtype"], row["target"])
-        files.setdefault(key, {})[row["runtime"]] = row
-        versions[row["runtime"]] = row["version"]
-    counted = [name for name in versions if rows_of(files, name)[0]["partitions"]]
-    lines = []
-    for title, names, cell in [
-        ("partitions, and operations outside", counted, partitions),
-        ("largest difference", versions, difference),
-    ]:
-        lines.append(f"| {title} | " + " | ".join(f"{n}: {versions[n]}" for n in names) + " |")
-        lines.append("|---|" + "---|" * len(names))
-        for key, found in files.items():
-            name = "{} {} {} {}".format(*key)
-            lines.append(f"| {name} | " + " | ".join(cell(found[n]) for n in names) + " |")
-        lines.append("")
-    return "\n".join(lines[:-1])
-
-
-def rows_of(files: dict, runtime: str) -> list[dict]:
-    return [found[runtime] for found in files.values()]
-
-
-def partitions(row: dict) -> str:
-    outside = sum(int(each.split()[0]) for each in row["outside"].split(", ") if each)
-    return row["partitions"] + (f" + {outside}" if outside else "")
-
-
-def difference(row: dict) -> str:
-    return f"{row['difference']} {row['unit']}" + ("" if row["top1_same"] == "True" else ", other")
-
-
-def filled(text: str, tables: dict[str, str]) -> str:
+def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    for name, table in tables.items():
+    for name, table in {"models": models(), "demo": demo()}.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
-        assert count == 1, f"expected the markers <!-- {name} --> and <!-- /{name} --> once"
+        assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"
     return text
 
 
 if __name__ == "__main__":
-    pages = {
-        README: {"models": models(), "demo": demo()},
-        ROOT / "tflite/README.md": {"runtimes": runtimes()},
-    }
-    for page, tables in pages.items():
-        old = page.read_text()
-        new = filled(old, tables)
-        if "--check" not in sys.argv:
-            page.write_text(new)
-        elif new != old:
-            sys.exit(f"{page.relative_to(ROOT)} is not up to date: run `make readme`.")
+    old = README.read_text()
+    new = filled(old)
+    if "--check" in sys.argv:
+        sys.exit(0 if new == old else "README.md is not up to date: run `make readme`.")
+    README.write_text(new)
