@@ -37,7 +37,7 @@ test-web: $(VENV)/.installed
 test-mediapipe: $(VENV)/.installed
 	$(BIN)/python -m pytest -m mediapipe
 
-# Partitions and agreement of every model's files on every runtime: half an hour.
+# Partitions and agreement of every model's files on every runtime.
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "" tests/test_runtimes.py \
 	  --runtimes-csv tflite/results/runtimes.csv
