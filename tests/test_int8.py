@@ -1,12 +1,14 @@
 """int8: calibration images, ranges, and the explanation of a file."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_parc
-from keras_parc.lite import flatbuffer
+from keras_parc.lite import flatbuffer, ranges
 from keras_parc.lite.calibration import calibration_images
 from keras_parc.lite.explain import explain, match, noise_table, write_noise
 from keras_parc.lite.int8 import quantize
@@ -85,7 +87,7 @@ def test_one_partition(files):
 def test_ranges_hold_what_the_tensors_hold(files, pixels):
     """The converter's own calibration fails here: ADD and MUL run in place."""
     file = Intermediate(str(files[0]))
-    ranges = choose_ranges(file, pixels[:2], "minmax")
+    chosen = choose_ranges(file, pixels[:2], "minmax")
     sums = [each for each in file.operations if each.name in ("ADD", "MUL")]
     assert len(sums) > 50
     low, high = np.inf, -np.inf
@@ -94,7 +96,7 @@ def test_ranges_hold_what_the_tensors_hold(files, pixels):
         file.run(image)
         value = file.value(relu6.outputs[0])
         low, high = min(low, value.min()), max(high, value.max())
-    assert ranges[relu6.outputs[0]] == (min(low, 0), high)
+    assert chosen[relu6.outputs[0]] == (min(low, 0), high)
     assert ranges[file.input] == (0, 255)
 
 
@@ -241,3 +243,20 @@ def test_calibration_from_a_folder(model, pixels, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image files"):
         calibration_images(tmp_path / "empty", SHAPE, model)
+
+
+def test_what_a_concatenation_widens_reaches_the_next_convolution():
+    """XNNPACK crashes on a convolution whose input times weight step is over 256 output steps."""
+    a, b, joined, result, kernel = range(5)
+    file = SimpleNamespace(
+        operations=[
+            SimpleNamespace(name="DEPTHWISE_CONV_2D", inputs=[a, kernel], outputs=[result]),
+            SimpleNamespace(name="CONCATENATION", inputs=[a, b], outputs=[joined]),
+        ],
+        constant={kernel: np.full((1, 3, 3, 1), 127.0)}.get,
+    )
+    found = ranges._consistent(
+        file, {a: (-1.0, 3.0), b: (-3.0, 1.0), joined: (-3.0, 3.0), result: (0.0, 1e-3)}
+    )
+    assert found[a] == found[b] == found[joined] == (-3.0, 3.0)
+    assert found[result] == pytest.approx((0.0, 6.0 / ranges.MOST_STEPS))

@@ -160,31 +160,30 @@ def _consistent(file: Intermediate, ranges: Ranges) -> Ranges:
     sum out, and crashes on a convolution. No precision is lost by widening the narrow range: it
     lies within a step of the other.
     """
-    _widen_results(file, ranges)
-    for operation in reversed(file.operations):  # What reads a tensor comes before what makes it.
-        least = 1.0 if operation.name in MOVES else NARROWEST_INPUT
-        if operation.outputs[0] in ranges and operation.name in ("ADD", *MOVES):
-            for each in operation.inputs:
-                _widen(ranges, each, least * _width(ranges, operation.outputs[0]))
-    _widen_results(file, ranges)
+    before = None
+    while ranges != before:  # Ranges only grow, each at most to those it meets.
+        before = dict(ranges)
+        for operation in file.operations:
+            _meet(file, operation, ranges)
     return ranges
 
 
-def _widen_results(file: Intermediate, ranges: Ranges) -> None:
-    """Let the result of a move hold what it is made of, and others not vanish beside it."""
-    for operation in file.operations:
-        result = operation.outputs[0]
-        sources = [each for each in operation.inputs if each in ranges]
-        if result not in ranges or not sources:
-            continue
-        if operation.name in MOVES:
-            lows, highs = zip(*(ranges[each] for each in sources), strict=True)
-            ranges[result] = (min(lows), max(highs))
-        elif operation.name == "ADD":
-            _widen(ranges, result, max(_width(ranges, each) for each in sources) / MOST_STEPS)
-        elif operation.name in PRODUCTS and operation.inputs[1] not in ranges:
-            step = np.abs(file.constant(operation.inputs[1])).max() / 127
-            _widen(ranges, result, _width(ranges, sources[0]) * float(step) / MOST_STEPS)
+def _meet(file: Intermediate, operation, ranges: Ranges) -> None:
+    """Widen the ranges of one operation's tensors until they go together."""
+    result = operation.outputs[0]
+    sources = [each for each in operation.inputs if each in ranges]
+    if result not in ranges or not sources:
+        return
+    if operation.name in MOVES:  # The quantizer gives all of them one scale.
+        lows, highs = zip(*(ranges[each] for each in (result, *sources)), strict=True)
+        ranges.update(dict.fromkeys((result, *sources), (min(lows), max(highs))))
+    elif operation.name == "ADD":
+        _widen(ranges, result, max(_width(ranges, each) for each in sources) / MOST_STEPS)
+        for each in sources:
+            _widen(ranges, each, _width(ranges, result) * NARROWEST_INPUT)
+    elif operation.name in PRODUCTS and operation.inputs[1] not in ranges:
+        step = np.abs(file.constant(operation.inputs[1])).max() / 127
+        _widen(ranges, result, _width(ranges, sources[0]) * float(step) / MOST_STEPS)
 
 
 def _width(ranges: Ranges, tensor: int) -> float:
@@ -193,8 +192,8 @@ def _width(ranges: Ranges, tensor: int) -> float:
 
 
 def _widen(ranges: Ranges, tensor: int, least: float) -> None:
-    """Scale a range to at least this width, if the tensor has one."""
-    if tensor in ranges and _width(ranges, tensor) < least:
+    """Scale a range to at least this width."""
+    share = least / _width(ranges, tensor)
+    if share > 1 + 1e-9:
         low, high = ranges[tensor]
-        share = least / (high - low)
         ranges[tensor] = (low * share, high * share)
