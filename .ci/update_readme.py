@@ -10,6 +10,8 @@ import re
 import sys
 from pathlib import Path
 
+import convnet_tables
+
 import keras_parc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,17 @@ def models() -> str:
     return "\n".join(lines)
 
 
+def presets() -> str:
+    lines = [
+        "| `weights=` | model | trained on | task | published result | licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for preset in keras_parc.list_presets():
+        cells = (preset.data, preset.task, preset.metric, preset.licence)
+        lines.append(f'| `"{preset.weights}"` | `{preset.model}` | {" | ".join(cells)} |')
+    return "\n".join(lines)
+
+
 def demo() -> str:
     report = json.loads((ROOT / "tflite/results/demo.json").read_text())
     lines = [
@@ -59,7 +72,10 @@ def demo() -> str:
 
 def filled(text: str) -> str:
     """`text` with the part between each pair of markers made anew."""
-    for name, table in {"models": models(), "demo": demo()}.items():
+    tables = {"models": models(), "presets": presets(), "demo": demo()}
+    if convnet_tables.FIGURES.is_file():
+        tables["convnets"] = convnet_tables.convnets()
+    for name, table in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
         assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"

@@ -1,6 +1,7 @@
 """keras_parc: ParC-Net as a Keras 3 model zoo that ends in a fast int8 `.tflite`."""
 
 from keras_parc.classification import features
+from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
     Metadata,
@@ -13,25 +14,40 @@ from keras_parc.lite import (
 )
 from keras_parc.macs import count_macs
 from keras_parc.mobilevit import MobileViTS
+from keras_parc.parc_convnext import ParCConvNeXtXT
+from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.parc_resnet import ParCResNet50
+from keras_parc.plug_in import parcify
+from keras_parc.visualize import grad_cam
+from keras_parc.weights.presets import Preset, list_presets
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Metadata",
     "MobileViTS",
+    "ParCConvNeXtXT",
     "ParCH",
+    "ParCMobileNetV2",
     "ParCNetH",
     "ParCNetS",
     "ParCNetXS",
+    "ParCResNet50",
     "ParCV",
     "PositionEmbedding",
+    "Preset",
     "TFLiteModel",
     "agreement",
     "count_macs",
+    "decode_predictions",
     "deploy",
     "features",
+    "grad_cam",
     "inspect",
+    "list_presets",
+    "parcify",
+    "preprocess_input",
     "read_metadata",
     "to_tflite",
 ]

@@ -4,6 +4,7 @@ All tensors are `(batch, height, width, channels)`. The layer names made here ar
 `keras_parc.weights.names` reads, so a block and its names change together.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import initializers, layers, ops
@@ -75,11 +76,39 @@ def conv_norm_act(
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 
 
-def inverted_residual(x: Tensor, filters: int, strides: int, name: str, expansion=4) -> Tensor:
-    """MobileNetV2's block: expand, depthwise 3x3, project; residual when the shape is kept."""
+def inverted_residual(
+    x: Tensor,
+    filters: int,
+    strides: int,
+    name: str,
+    expansion: int = 4,
+    activation: str = "silu",
+    spatial: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """MobileNetV2's block: expand, depthwise 3x3, project; residual when the shape is kept.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        filters: Output channels.
+        strides: Of the depthwise convolution.
+        name: Prefix of the layer names.
+        expansion: Hidden channels for each input channel; 1 leaves the expansion out.
+        activation: After the first two convolutions.
+        spatial: What stands in for the depthwise convolution, before its normalization.
+
+    Returns:
+        `(batch, height / strides, width / strides, filters)`, sides rounded up.
+    """
     hidden = expansion * x.shape[-1]
-    y = conv_norm_act(x, hidden, name=f"{name}_expand")
-    y = conv_norm_act(y, hidden, 3, strides, groups=hidden, name=f"{name}_depthwise")
+    y = x
+    if expansion > 1:
+        y = conv_norm_act(y, hidden, activation=activation, name=f"{name}_expand")
+    if spatial is None:
+        y = conv(y, hidden, 3, strides, groups=hidden, name=f"{name}_depthwise_conv")
+    else:
+        y = spatial(y)
+    y = norm(y, f"{name}_depthwise_bn")
+    y = layers.Activation(activation, name=f"{name}_depthwise_act")(y)
     y = conv_norm_act(y, filters, activation=None, name=f"{name}_project")
     if strides == 1 and x.shape[-1] == filters:
         y = layers.Add(name=f"{name}_add")([x, y])
@@ -92,6 +121,40 @@ def channel_attention(x: Tensor, hidden: int, name: str) -> Tensor:
     gate = conv_norm_act(gate, hidden, activation="hard_silu", name=f"{name}_squeeze")
     gate = conv_norm_act(gate, x.shape[-1], activation="hard_sigmoid", name=f"{name}_excite")
     return layers.Multiply(name=f"{name}_scale")([x, gate])
+
+
+def parc_halves(
+    x: Tensor, lengths: tuple[int, int], name: str, position_embedding=True, depthwise=True
+) -> Tensor:
+    """One step of ParC in place of a spatial convolution: how the paper puts it into ConvNets.
+
+    The first half of the channels goes down the columns, the second along the rows.
+
+    Args:
+        x: `(batch, height, width, channels)`, at least two channels.
+        lengths: Stored kernel lengths along the height and along the width.
+        name: Prefix of the layer names.
+        position_embedding: Whether position embeddings are added first.
+        depthwise: False: dense convolutions within each half, as in ParC-ResNet50.
+
+    Returns:
+        A tensor of the shape of `x`.
+    """
+    first, second = ops.split(x, [x.shape[-1] // 2], axis=-1)
+
+    def operator(layer, length, half):
+        return layer(
+            length,
+            position_embedding=position_embedding,
+            use_bias=True,
+            depthwise=depthwise,
+            position_initializer=initializers.TruncatedNormal(stddev=0.02),
+            name=half,
+        )
+
+    first = operator(ParCV, lengths[0], f"{name}_v")(first)
+    second = operator(ParCH, lengths[1], f"{name}_h")(second)
+    return layers.Concatenate(name=f"{name}_concat")([first, second])
 
 
 def circular_mixer(x: Tensor, length: int, position_embedding: bool, name: str) -> Tensor:

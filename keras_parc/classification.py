@@ -7,6 +7,8 @@ import keras
 from keras import layers, ops
 
 from keras_parc.blocks import Tensor
+from keras_parc.weights.loading import load_preset, preset_file
+from keras_parc.weights.presets import Preset, find_preset
 
 MIN_SIDE = 32
 
@@ -52,22 +54,29 @@ def image_classifier(
     include_preprocessing: bool = False,
     dropout: float = 0.2,
     default_side: int = 256,
+    architecture: str | None = None,
+    head_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> keras.Model:
     """Wrap a backbone function in the input, the head and the weights of a classifier.
 
-    The public constructors pass their arguments through; they document them.
+    The public constructors pass their arguments through; they document them. `architecture` is
+    the constructor's public name, by which `keras_parc.list_presets()` knows its weights;
+    `head_norm` is applied to the pooled features.
     """
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
-    _check_weights(weights)
+    weights = _checked(weights, architecture, include_top)
+    # Before the model is built: without a network the error comes at once.
+    published = preset_file(weights) if isinstance(weights, Preset) else None
     if input_shape is None:
         input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
     image = image_input(input_tensor, tuple(input_shape))
     x = backbone(preprocess(image) if include_preprocessing else image)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+        x = head_norm(x) if head_norm else x
         x = layers.Dropout(dropout, name="head_dropout")(x)
         x = layers.Dense(
             classes,
@@ -81,30 +90,38 @@ def image_classifier(
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        model.load_weights(os.fspath(weights))
+    if isinstance(weights, Preset):
+        load_preset(model, weights, published)
+    elif weights is not None:
+        model.load_weights(weights)
     return model
 
 
-def _check_weights(weights) -> None:
-    """Reject a preset name or a missing file before the model is built."""
+def _checked(
+    weights: str | os.PathLike | None, architecture: str | None, include_top: bool
+) -> str | Preset | None:
+    """Reject an unknown preset or a missing file before the model is built."""
     if weights is None:
-        return
+        return None
     path = os.fspath(weights)
+    # A name, even where a folder "imagenet" lies about.
+    if isinstance(weights, str) and not {os.sep, "."} & set(weights):
+        return find_preset(architecture, weights, include_top)
     if not os.path.exists(path):
-        if os.sep not in path and "." not in path:
-            raise ValueError(
-                f"`weights={path!r}`: pretrained weights are not available yet in this version. "
-                "Use None (random weights) or the path of a .weights.h5 or .keras file."
-            )
         raise FileNotFoundError(
-            f"`weights`: there is no file {path!r}. Expected None or the path of a .weights.h5 or "
-            ".keras file written by `save_weights` or `save`."
+            f"`weights`: there is no file {path!r}. Expected None, the name of a preset, or the "
+            "path of a .weights.h5 or .keras file written by `save_weights` or `save`."
+        )
+    if path.endswith((".pt", ".pth")):
+        raise ValueError(
+            f"`weights`: {path!r} is a PyTorch checkpoint; convert it first: keras-parc import "
+            f"{path} --model {architecture or 'MODEL'} {os.path.splitext(path)[0]}.weights.h5"
         )
     if not path.endswith((".weights.h5", ".keras")):
         raise ValueError(
             f"`weights`: expected a file ending in .weights.h5 or .keras, got {path!r}."
         )
+    return path
 
 
 def features(model: keras.Model) -> keras.Model:

@@ -91,6 +91,12 @@ def export(
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line: written into the file.")
     ] = None,
+    description: Annotated[
+        str, typer.Option(help="What the model does; with --labels, as the next three.")
+    ] = "",
+    author: Annotated[str, typer.Option(help="Who made the model.")] = "",
+    model_version: Annotated[str, typer.Option(help='Its version, such as "1.0".')] = "",
+    licence: Annotated[str, typer.Option(help='Its licence, such as "Apache-2.0".')] = "",
     explain: Annotated[
         Path | None,
         typer.Option(help="With int8: write the noise of every operation to this CSV."),
@@ -99,13 +105,18 @@ def export(
     """Export a Keras model to a fast .tflite file and say what is in it."""
     import keras
 
+    from keras_parc.lite import Metadata
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.predict import load_classifier
 
+    about = {"description": description, "author": author, "licence": licence}
+    about["version"] = model_version
+    if labels is None and any(about.values()):
+        raise ValueError("A description goes into the file with the class names: add --labels.")
+    names = _read_labels(labels) if labels else None
     loaded = load_classifier(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
-    names = labels.read_text().splitlines() if labels else None
     tables = export_with_summary(
         loaded,
         out,
@@ -114,12 +125,132 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        labels=names,
+        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
         explain_csv=explain,
         console=Console(stderr=True),
     )
     for table in tables:
         Console().print(table)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .tflite classifier, or a name as ParCNetS.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
+    ] = "imagenet2012",
+    split: Annotated[
+        str, typer.Option(help="A split, or a part: validation[:1000].")
+    ] = "validation",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For a name: what its constructor takes as weights.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=1, help="Side of the images, where the model leaves it open.")
+    ] = 256,
+    short_side: Annotated[
+        int | None,
+        typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure top-1 and top-5 of a classifier on a data set."""
+    from keras_parc.data.classification import class_names
+    from keras_parc.evaluate import evaluate_classifier
+    from keras_parc.predict import load_classifier, zoo_classifier
+
+    if Path(model).suffix:
+        loaded = load_classifier(model, threads)
+    elif weights is None:
+        raise ValueError(f"The model {model!r} needs --weights.")
+    else:
+        # A file of weights is of this data set; a published preset has classes of its own.
+        of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
+        loaded = zoo_classifier(model, weights, **of_set)
+    result = evaluate_classifier(
+        loaded,
+        dataset,
+        split,
+        size=size,
+        short_side=short_side,
+        batch_size=batch,
+        data_dir=data_dir,
+    )
+    if as_json:
+        print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
+        return
+    table = Table("", model)
+    for key, value in result.items():
+        text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        text = f"{100 * value:.2f} %" if key.startswith("top") else text
+        table.add_row(key.replace("_", " "), text)
+    Console().print(table)
+
+
+@app.command()
+def benchmark_data(
+    dataset: Annotated[str, typer.Argument(help="A TFDS set, or a folder split/class/image.")],
+    split: Annotated[str, typer.Option(help="A split, or a part: train[:1000].")] = "train",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Side of the images.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 128,
+    batches: Annotated[int, typer.Option(min=1, help="Batches in a measurement.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure the input pipeline of training beside reading and decoding alone."""
+    from keras_parc.data.rate import input_rate
+
+    rates = input_rate(dataset, split, batch=batch, size=size, batches=batches, data_dir=data_dir)
+    if as_json:
+        print(json.dumps(rates, indent=1))
+        return
+    table = Table("", "images/s")
+    for name in ("read", "read_and_decode", "pipeline"):
+        table.add_row(name.replace("_", " "), f"{rates[name]:,.0f}")
+    Console().print(table)
+    Console().print(f"pipeline to read and decode: {rates['pipeline_to_decode']:.2f}")
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],
+    out: Annotated[Path, typer.Argument(help="The .weights.h5 file to write.")],
+    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS.")],
+) -> None:
+    """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
+    from keras_parc.weights.loading import HEAD, import_checkpoint
+
+    classes = import_checkpoint(checkpoint, model, out).get_layer(HEAD).units
+    print(f"{out}: load it with keras_parc.{model}(weights={str(out)!r}, classes={classes})")
+
+
+@app.command()
+def presets(
+    cards: Annotated[
+        Path | None, typer.Option(help="Also write a model card for each into this folder.")
+    ] = None,
+) -> None:
+    """List the published weights that `weights=` can name."""
+    from keras_parc.files import replacing
+    from keras_parc.weights.presets import list_presets, model_card
+
+    table = Table("model", "weights", "task", "trained on", "published result", "licence")
+    for preset in list_presets():
+        row = (preset.model, preset.weights, preset.task, preset.data, preset.metric)
+        table.add_row(*row, preset.licence)
+        if cards is not None:
+            with replacing(cards / f"{preset.name}.md") as temporary:
+                temporary.write_text(model_card(preset))
+    Console().print(table)
 
 
 def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
@@ -133,9 +264,7 @@ def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     if labels is None and not beside.is_file():
         return [str(number) for number in range(classes)]
     path = labels or beside
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no label file {str(path)!r}.")
-    names = path.read_text().splitlines()
+    names = _read_labels(path)
     if len(names) != classes:
         raise ValueError(
             f"{str(path)!r} has {len(names)} lines, but the model has {classes} classes."
@@ -143,10 +272,22 @@ def _class_names(labels: Path | None, model: Path, classes: int) -> list[str]:
     return names
 
 
+def _read_labels(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no label file {str(path)!r}.")
+    try:
+        names = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The label file {str(path)!r} is not UTF-8 text: {error}") from error
+    if not names:
+        raise ValueError(f"The label file {str(path)!r} is empty: one class name a line.")
+    return names
+
+
 def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         app()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)
         sys.exit(2)

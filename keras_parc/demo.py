@@ -18,6 +18,7 @@ from rich.table import Table
 from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite import Metadata, TFLiteModel, inspect, to_tflite
+from keras_parc.lite.process import conversion_process
 from keras_parc.lite.timing import interleaved
 from keras_parc.parc_net import ParCNetXS
 from keras_parc.training.progress import ProgressBar
@@ -164,7 +165,7 @@ def run_demo(
     console.print(f"{settings.train_scenes} train and {len(images)} test scenes, no digit shared")
     model, history = train(settings, training, validation, console)
 
-    with console.status("Exporting to .tflite"):
+    with console.status("Exporting to .tflite"), conversion_process():
         with replacing(out / "model.keras") as temporary:
             model.save(temporary, include_optimizer=False)
         labels = [str(digit) for digit in range(10)]

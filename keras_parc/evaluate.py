@@ -1,9 +1,54 @@
 """Measuring a classifier: the same function for a Keras model and for a `.tflite` file."""
 
+from __future__ import annotations
+
+import os
+import time
+
 import keras
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_parc.imagenet import preprocess_input
 from keras_parc.lite.runtime import TFLiteModel
+
+
+def takes_pixels(model: keras.Model | TFLiteModel) -> bool:
+    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself."""
+    if isinstance(model, TFLiteModel):
+        return True
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, kinds) for layer in model.layers)
+
+
+def model_scale(model: keras.Model | TFLiteModel, images: np.ndarray) -> np.ndarray:
+    """Bring images to what a model takes.
+
+    Args:
+        model: A model without preprocessing inside gets BGR 0..1, as the authors' weights expect.
+        images: `(..., height, width, 3)`, RGB 0..255.
+
+    Returns:
+        Images of the same shape.
+    """
+    return images if takes_pixels(model) else preprocess_input(images)
+
+
+def input_size(model: keras.Model | TFLiteModel, size: int = 256) -> tuple[int, int]:
+    """Height and width of the images a model takes.
+
+    Args:
+        model: A model of images.
+        size: Side in pixels where the model leaves it open.
+
+    Raises:
+        ValueError: The model does not take images of three channels.
+    """
+    shape = tuple(model.input_shape)
+    if len(shape) != 4 or shape[-1] != 3:
+        raise ValueError(f"The model takes {shape}, not images (batch, height, width, 3).")
+    return shape[1] or size, shape[2] or size
 
 
 def class_scores(
@@ -56,3 +101,106 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
         raise ValueError(f"`k` must be 1 to {scores.shape[1]}, got {k}.")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def evaluate_classifier(
+    model: keras.Model | TFLiteModel,
+    source,
+    split: str = "validation",
+    *,
+    size: int = 256,
+    short_side: int | None = None,
+    batch_size: int = 64,
+    data_dir: str | os.PathLike | None = None,
+    console: Console | None = None,
+) -> dict[str, float | int]:
+    """Measure a Keras classifier or a `.tflite` file on a data set, with the authors' crop rule.
+
+    Args:
+        model: A Keras classifier or a `TFLiteModel`. A Keras model without preprocessing inside
+            gets BGR 0..1.
+        source: Name of a TensorFlow Datasets set (`"imagenet2012"`), a folder
+            `split/class/image`, or a TFDS builder.
+        split: A split, or a part as `"validation[:1000]"`.
+        size: Side of the images in pixels, where the model leaves it open.
+        short_side: Shorter side in pixels before the centre is cut out; None: 32 more than the
+            image. As large as the image: all of a square picture is seen.
+        batch_size: Images at a time.
+        data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
+        console: Where to draw the progress bar; None: standard error.
+
+    Returns:
+        `top1` and `top5` (shares, 0 to 1; top 5 only with more than five classes), `images`,
+        `classes`, `seconds`, `images_per_second` (all of it) and `model_images_per_second` (the
+        model alone).
+
+    Raises:
+        FileNotFoundError: The set is not there; the message says how to get it.
+        ValueError: Model and set have different classes, the model is not a classifier of images,
+            there is no such set or split, or an image is damaged.
+    """
+    import tensorflow as tf
+
+    from keras_parc.data.classification import class_names, dataset, num_examples
+    from keras_parc.data.skipped import SkippedImages
+    from keras_parc.data.sources import open_source
+
+    builder = open_source(source, data_dir)
+    total, classes = num_examples(builder, split), len(class_names(builder))
+    sides = input_size(model, size)
+    outputs = class_scores(model, np.zeros((1, *sides, 3), "float32")).shape[1:]
+    if outputs != (classes,):
+        raise ValueError(
+            f"The model puts out {outputs} for an image, but {builder.name!r} has {classes} "
+            "classes: expected a classifier trained on this data set."
+        )
+    skipped = SkippedImages(limit=0)  # every image counts
+    batches = dataset(
+        builder,
+        split,
+        batch=batch_size,
+        size=sides,
+        short_side=short_side,
+        training=False,
+        skipped=skipped,
+    )
+    ks = (1, 5) if classes > 5 else (1,)
+    right, images, model_seconds, start = dict.fromkeys(ks, 0.0), 0, 0.0, time.perf_counter()
+    with _progress(console) as progress:
+        task = progress.add_task("evaluating", total=total, rate="")
+        try:
+            for pixels, labels in batches.as_numpy_iterator():
+                called = time.perf_counter()
+                scores = class_scores(model, model_scale(model, pixels), batch_size)
+                model_seconds += time.perf_counter() - called
+                for k in ks:
+                    right[k] += top_k_accuracy(scores, labels, k) * len(labels)
+                images += len(labels)
+                rate = images / (time.perf_counter() - start)
+                progress.update(task, completed=images, rate=f"{rate:.0f} images/s")
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(skipped.failure or str(error)) from error
+    if not images:
+        raise ValueError(f"The images in {split!r} of {builder.name!r} have no labels.")
+    seconds = time.perf_counter() - start
+    return {
+        **{f"top{k}": right[k] / images for k in ks},
+        "images": images,
+        "classes": classes,
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "model_images_per_second": images / model_seconds,
+    }
+
+
+def _progress(console: Console | None) -> Progress:
+    console = console or Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

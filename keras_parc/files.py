@@ -1,6 +1,7 @@
 """Writing files so that a half-written one never bears the final name."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         it is removed and `path` stays as it was.
 
     Raises:
-        OSError: The folder cannot be made or written.
+        OSError: The folder cannot be made or written, or `path` is a folder.
 
     Example:
         >>> import tempfile, pathlib
@@ -30,7 +31,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         'done'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"The folder cannot be made: {error.strerror}"
+        raise OSError(error.errno, problem, str(path.parent)) from error
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "The folder cannot be written", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "There is a folder of that name", str(path))
     # The ending is kept, since writers choose the format by it (".weights.h5" has two parts).
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:

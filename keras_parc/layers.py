@@ -8,6 +8,8 @@ the input tiled with itself:
 
     out[i] = sum_j kernel[j] * (x + position)[(i + j) mod n],    n = the side
 
+With `depthwise=False` every output channel sees every input channel, as in ParC-ResNet50.
+
 The kernel and the embedding are stored at a fixed length and resampled linearly, end to end, to
 the side at hand. Everything here is `keras.ops`: TensorFlow, JAX and PyTorch run it.
 """
@@ -82,11 +84,11 @@ class _AlongOneAxis(keras.layers.Layer):
         return ops.shape(x)[self._axis] if side is None else side
 
     def _instance(self, base, x):
-        """Resample `base` (stored length, channels) to the side of `x`, shaped to broadcast."""
+        """Resample `base` (stored length, channels ...) to the side of `x`, shaped to broadcast."""
         side = self._side(x)
         if not (isinstance(side, int) and side == self._length):
             matrix = ops.cast(align_corners_matrix(self._length, side), base.dtype)
-            base = ops.matmul(matrix, base)
+            base = ops.tensordot(matrix, base, axes=1)
         return ops.expand_dims(base, 1 if self._axis == 1 else 0)
 
     def compute_output_shape(self, input_shape):
@@ -155,6 +157,7 @@ class _ParC(_AlongOneAxis):
         kernel_length: int,
         position_embedding: bool = True,
         use_bias: bool = False,
+        depthwise: bool = True,
         kernel_initializer=None,
         position_initializer=None,
         bias_initializer="zeros",
@@ -164,7 +167,8 @@ class _ParC(_AlongOneAxis):
         self.kernel_length = self._length
         self.position_embedding = bool(position_embedding)
         self.use_bias = bool(use_bias)
-        # Uniform within +-1/sqrt(kernel_length).
+        self.depthwise = bool(depthwise)
+        # Uniform within +-1/sqrt(taps of one output channel).
         self.kernel_initializer = keras.initializers.get(
             kernel_initializer or keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
         )
@@ -176,7 +180,9 @@ class _ParC(_AlongOneAxis):
     def _add_weights(self, channels):
         stored = (self.kernel_length, channels)
         self.base_kernel = self.add_weight(
-            name="base_kernel", shape=stored, initializer=self.kernel_initializer
+            name="base_kernel",
+            shape=stored if self.depthwise else (*stored, channels),
+            initializer=self.kernel_initializer,
         )
         if self.position_embedding:
             self.base_position = self.add_weight(
@@ -190,11 +196,15 @@ class _ParC(_AlongOneAxis):
     def call(self, x):
         if self.position_embedding:
             x = x + self._instance(self.base_position, x)
-        kernel = ops.expand_dims(self._instance(self.base_kernel, x), -1)
+        kernel = self._instance(self.base_kernel, x)
         wrap = self._side(x) - 1
         head = x[:, :wrap] if self._axis == 1 else x[:, :, :wrap]
         tiled = ops.concatenate([x, head], axis=self._axis)
-        x = ops.depthwise_conv(tiled, kernel, padding="valid", data_format="channels_last")
+        if self.depthwise:
+            convolve, kernel = ops.depthwise_conv, ops.expand_dims(kernel, -1)
+        else:
+            convolve = ops.conv
+        x = convolve(tiled, kernel, padding="valid", data_format="channels_last")
         return x + self.bias if self.use_bias else x
 
     def get_config(self):
@@ -202,6 +212,7 @@ class _ParC(_AlongOneAxis):
             "kernel_length": self.kernel_length,
             "position_embedding": self.position_embedding,
             "use_bias": self.use_bias,
+            "depthwise": self.depthwise,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "position_initializer": keras.initializers.serialize(self.position_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
@@ -223,8 +234,11 @@ class ParCV(_ParC):
         position_embedding: Whether `base_position` is added first. Without it the operator is
             equivariant to circular shifts and cannot tell positions apart.
         use_bias: Whether a bias per channel is added last.
-        kernel_initializer: Of `base_kernel`, `(kernel_length, channels)`. Default: uniform within
-            `+-1 / sqrt(kernel_length)`.
+        depthwise: True: each channel has a kernel of its own. False: a dense convolution, every
+            output channel over all input channels, as in ParC-ResNet50.
+        kernel_initializer: Of `base_kernel`, `(kernel_length, channels)`, or if not depthwise
+            `(kernel_length, channels in, channels out)`. Default: uniform within
+            `+-1 / sqrt(kernel_length)`, if not depthwise `+-1 / sqrt(kernel_length * channels)`.
         position_initializer: Of `base_position`, `(kernel_length, channels)`. Default: normal of
             standard deviation 1.
         bias_initializer: Of `bias`, `(channels,)`.
@@ -258,7 +272,8 @@ class ParCH(_ParC):
         kernel_length: Stored length of `base_kernel` and `base_position`, see `ParCV`.
         position_embedding: Whether `base_position` is added first.
         use_bias: Whether a bias per channel is added last.
-        kernel_initializer: Of `base_kernel`, `(kernel_length, channels)`.
+        depthwise: False: a dense convolution over all channels, see `ParCV`.
+        kernel_initializer: Of `base_kernel`, see `ParCV`.
         position_initializer: Of `base_position`, `(kernel_length, channels)`.
         bias_initializer: Of `bias`, `(channels,)`.
         **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.

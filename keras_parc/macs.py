@@ -55,7 +55,8 @@ def _depthwise(layer, _, result):
 
 
 def _circular(layer, source, result):
-    return math.prod(result) * source[1 if layer.along == "height" else 2]
+    taps = source[1 if layer.along == "height" else 2]
+    return math.prod(result) * taps * (1 if layer.depthwise else source[-1])
 
 
 def _attention(layer, source, _):

@@ -207,7 +207,8 @@ def MobileViTS(
     Args:
         include_top: Whether to include the classifier. Without it the output is the last feature
             map, `(batch, height / 32, width / 32, 640)`, or its pooled vector.
-        weights: None (random) or the path of a `.weights.h5` or `.keras` file of this model.
+        weights: None (random) or the path of a `.weights.h5` or `.keras` file of this model; the
+            authors published none.
         input_tensor: Optional Keras tensor to build on.
         input_shape: `(height, width, 3)`, sides of at least 32 or None. Default: `(256, 256, 3)`
             with the top, `(None, None, 3)` without.
@@ -246,4 +247,5 @@ def MobileViTS(
         classifier_activation=classifier_activation,
         include_preprocessing=include_preprocessing,
         dropout=DROPOUT,
+        architecture="MobileViTS",
     )

@@ -168,7 +168,8 @@ _DOCSTRING = """ParC-Net-{size}: {summary}
     Args:
         include_top: Whether to include the classifier. Without it the output is the last feature
             map, `(batch, height / 32, width / 32, {expanded})`, or its pooled vector.
-        weights: None (random) or the path of a `.weights.h5` or `.keras` file of this model.
+        weights: None (random), the name of published weights (see `keras_parc.list_presets`), or
+            the path of a `.weights.h5` or `.keras` file of this model.
         input_tensor: Optional Keras tensor to build on, e.g. `keras.Input((256, 256, 3))`.
         input_shape: `(height, width, 3)`, sides of at least 32 or None. Default: `(256, 256, 3)`
             with the top, `(None, None, 3)` without. Rectangles and sides that are no multiple of
@@ -193,6 +194,7 @@ _DOCSTRING = """ParC-Net-{size}: {summary}
     Raises:
         ValueError: An argument out of its range.
         FileNotFoundError: `weights` names no file.
+        OSError: Published weights can be neither found nor downloaded, or not be cached.
 
     Source: arXiv 2203.03952, Table 1 and Figure 3; ablations: Table 2.
 
@@ -242,6 +244,7 @@ def _constructor(size: str, summary: str):
             classes=classes,
             classifier_activation=classifier_activation,
             include_preprocessing=include_preprocessing,
+            architecture=f"ParCNet{size}",
         )
 
     expanded = min(4 * CONFIGS[size].stages[-1].channels, 960)

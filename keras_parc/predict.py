@@ -1,5 +1,6 @@
 """Classifying image files with a `.keras` or a `.tflite` file."""
 
+import inspect
 import os
 import zipfile
 from pathlib import Path
@@ -8,18 +9,19 @@ import keras
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from keras_parc.evaluate import class_scores
+from keras_parc.evaluate import class_scores, input_size, model_scale
 from keras_parc.lite.runtime import TFLiteModel
 
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
 
 
-def load_classifier(path: str | os.PathLike) -> keras.Model | TFLiteModel:
+def load_classifier(path: str | os.PathLike, threads: int = 1) -> keras.Model | TFLiteModel:
     """Open a model file, whichever of the two formats it is.
 
     Args:
         path: A `.keras` or a `.tflite` file.
+        threads: Threads of the runtime for a `.tflite` file, at least 1.
 
     Returns:
         A Keras model or a `TFLiteModel`.
@@ -32,7 +34,7 @@ def load_classifier(path: str | os.PathLike) -> keras.Model | TFLiteModel:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix == ".tflite":
-        return TFLiteModel(path)
+        return TFLiteModel(path, threads)
     if path.suffix != ".keras":
         raise ValueError(
             f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
@@ -45,6 +47,44 @@ def load_classifier(path: str | os.PathLike) -> keras.Model | TFLiteModel:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the content of the archive provokes
         raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -> keras.Model:
+    """Build a classifier of this package by its name, with weights, to take RGB 0..255.
+
+    Args:
+        name: Name of a constructor, as `"ParCNetS"`.
+        weights: What the constructor takes as `weights`.
+        classes: Number of classes.
+
+    Returns:
+        A Keras model for images of any size.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights.
+        ValueError: There is no such model, or the weights are not its.
+
+    Example:
+        >>> zoo_classifier("ParCNetXXL", "xxl.weights.h5")
+        Traceback (most recent call last):
+        ValueError: 'ParCNetXXL' is neither a .keras or .tflite file nor one of MobileViTS, ...
+    """
+    import keras_parc
+
+    public = {each: getattr(keras_parc, each) for each in keras_parc.__all__}
+    models = {
+        each: value
+        for each, value in public.items()
+        if inspect.isfunction(value)
+        and "classifier_activation" in inspect.signature(value).parameters
+    }
+    if name not in models:
+        raise ValueError(
+            f"{name!r} is neither a .keras or .tflite file nor one of {', '.join(models)}."
+        )
+    return models[name](
+        weights=weights, classes=classes, input_shape=(None, None, 3), include_preprocessing=True
+    )
 
 
 def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
@@ -82,14 +122,6 @@ def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image, "float32")
 
 
-def takes_pixels(model: keras.Model | TFLiteModel) -> bool:
-    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself."""
-    if isinstance(model, TFLiteModel):
-        return True
-    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(isinstance(layer, kinds) for layer in model.layers)
-
-
 def model_input(
     model: keras.Model | TFLiteModel, path: str | os.PathLike, size: tuple[int, int]
 ) -> np.ndarray:
@@ -107,8 +139,7 @@ def model_input(
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, or is damaged.
     """
-    image = load_image(path, size)
-    return image if takes_pixels(model) else image[..., ::-1] / 255
+    return model_scale(model, load_image(path, size))
 
 
 def classify(
@@ -128,10 +159,7 @@ def classify(
         FileNotFoundError: A file is missing.
         ValueError: A file is not an image, or the model is not a classifier of images.
     """
-    shape = tuple(model.input_shape)
-    if len(shape) != 4 or shape[-1] != 3:
-        raise ValueError(f"The model takes {shape}, not images (batch, height, width, 3).")
-    sides = (shape[1] or size, shape[2] or size)
+    sides = input_size(model, size)
     scores = class_scores(model, np.stack([model_input(model, path, sides) for path in paths]))
     if scores.ndim != 2:
         raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")

@@ -1,6 +1,7 @@
-"""The other runtimes as fixtures.
+"""What tests share.
 
-They are set up where they are not yet; where one cannot be had, its tests skip and say why.
+The other runtimes are set up where they are not yet; where one cannot be had, its tests skip and
+say why.
 """
 
 import functools
@@ -24,11 +25,35 @@ from clients import (
     command,
 )
 
+from keras_parc.cli import main
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--runtimes-csv", metavar="FILE", help="test_runtimes.py: at 256x256, and write figures"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_conversion_process():
+    """The conversions of all tests in one process: each of its own imports TensorFlow for 4 s."""
+    from keras_parc.lite.process import conversion_process
+
+    with conversion_process():
+        yield
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """Call the command in this process; returns its status, standard output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
 
 
 def set_up(*arguments, **env):

@@ -53,6 +53,21 @@ MODELS = (
         # Six dimensions.
         without_reference=dict.fromkeys(("x86", "armv7x", "armv7"), "TRANSPOSE"),
     ),
+    Case(
+        "ParCResNet50",
+        keras_parc.ParCResNet50,
+        ((64, 64),),
+        None,
+        operations=OPERATIONS | {"MAX_POOL_2D"},
+    ),
+    Case("ParCMobileNetV2", keras_parc.ParCMobileNetV2, ((64, 64), (224, 224)), None),
+    Case(
+        "ParCConvNeXtXT",
+        keras_parc.ParCConvNeXtXT,
+        ((64, 64), (224, 224)),
+        None,
+        operations=OPERATIONS | {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"},
+    ),
 )
 
 

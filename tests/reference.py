@@ -93,6 +93,24 @@ _FEATURES = [
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)\.ffn", r"stage\1_block\2+1_ffn_dropout"),
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)\.ca", r"stage\1_block\2+1_attention_scale"),
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)", r"stage\1_block\2+1_ffn_add"),
+    # ParC-ResNet50
+    (r"maxpool", "stem_pool"),
+    (r"layer(\d)\.(\d)", r"stage\1+1_block\2+1_act"),
+    (r"avgpool", "head_pool"),
+    # ParC-MobileNetV2
+    (r"features\.0", "stem_act"),
+    (r"features\.18", "head_expand_act"),
+    *(
+        (rf"features\.{number}", f"stage{stage}_ir{block}_")
+        for number, (stage, block) in enumerate(
+            [(s, b + 1) for s, n in enumerate((1, 2, 3, 7, 4), 1) for b in range(n)], 1
+        )
+    ),
+    # ParC-ConvNeXt-XT
+    (r"downsample_layers\.0", "stem_ln"),
+    (r"downsample_layers\.(\d)", r"stage\1+2_downsample_conv"),
+    (r"stages\.(\d)\.(\d)", r"stage\1+2_block\2+1_add"),
+    (r"norm", "head_ln"),
 ]
 
 
@@ -103,7 +121,7 @@ def feature_layer(model: keras.Model, path: str) -> str:
         match = re.fullmatch(pattern, path)
         if not match:
             continue
-        name = re.sub(r"(\d)\+1", lambda m: str(int(m[1]) + 1), match.expand(template))
+        name = re.sub(r"(\d)\+(\d)", lambda m: str(int(m[1]) + int(m[2])), match.expand(template))
         if name.endswith("_"):  # an inverted residual ends in its residual, if it has one
             name += "add" if f"{name}add" in names else "project_bn"
         if name not in names:  # the module after the last block is the frame's normalization

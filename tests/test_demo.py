@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import keras_parc
-from keras_parc.cli import main
 from keras_parc.data import digit_scene
 from keras_parc.demo import QUICK, run_demo
 from keras_parc.evaluate import class_scores, top_k_accuracy
@@ -24,19 +23,6 @@ def report_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     run_demo(folder, QUICK)
     return folder
-
-
-@pytest.fixture
-def run_cli(monkeypatch, capsys):
-    """Call the command in this process; returns its status, standard output and error output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_report(report_folder):
@@ -145,12 +131,23 @@ def test_export_command(report_folder, tmp_path, run_cli):
     code, output, errors = run_cli(
         *("export", report_folder / "model.keras", out, "--quantize", "int8"),
         *("--calibration", photos, "--labels", report_folder / "labels.txt", "--explain", noise),
+        *("--description", "Digits", "--author", "me", "--licence", "MIT", "--model-version", "2"),
     )
     assert code == 0, errors
     assert "XNNPACK partitions" in output
+    assert "TensorFlow Lite 1." in output or "TensorFlow Lite 2." in output
     assert len(noise.read_text().splitlines()) > 100
-    assert list(keras_parc.read_metadata(out).labels) == [str(digit) for digit in range(10)]
+    found = keras_parc.read_metadata(out)
+    assert list(found.labels) == [str(digit) for digit in range(10)]
+    about = found.description, found.author, found.licence, found.version
+    assert about == ("Digits", "me", "MIT", "2")
     model = report_folder / "model.keras"
+    before = out.read_bytes()
+    broken, empty = tmp_path / "broken.keras", tmp_path / "empty"
+    broken.write_bytes(model.read_bytes()[:1000])
+    empty.mkdir()
+    left = sorted(tmp_path.rglob("*"))
+    int8 = ("--quantize", "int8", "--calibration")
     cases = [
         ((model, out, "--quantize", "int4"), "`quantize` must be one of"),
         ((model, out, "--quantize", "int8"), "needs `calibration` images"),
@@ -158,11 +155,22 @@ def test_export_command(report_folder, tmp_path, run_cli):
         ((model, tmp_path / "x.onnx"), "must end in .tflite"),
         ((model, out, "--input-size", "64", "64"), "is built for 48"),
         ((out, out), "Only a .keras file can be exported"),
+        ((tmp_path / "none.keras", out), "There is no model file"),
+        ((broken, out), "is not a .keras file or is damaged"),
+        ((model, out, *int8, empty), "holds no image files"),
+        ((model, out, *int8, tmp_path / "none"), "no folder of calibration images"),
+        ((model, broken / "m.tflite"), "The folder cannot be made"),
+        ((model, out, "--labels", tmp_path / "none.txt"), "There is no label file"),
+        ((model, out, "--labels", photos / "0.png"), "is not UTF-8 text"),
+        ((model, out, "--labels", noise), "labels, but"),
+        ((model, out, "--author", "me"), "add --labels"),
     ]
     for arguments, message in cases:
         code, _, errors = run_cli("export", *arguments)
         assert code == 2, arguments
         assert message in errors
+    assert sorted(tmp_path.rglob("*")) == left
+    assert out.read_bytes() == before
 
 
 def test_top_k_accuracy():

@@ -10,7 +10,18 @@ import pytest
 from keras import layers, ops
 
 import keras_parc
-from keras_parc import MobileViTS, ParCH, ParCNetH, ParCNetS, ParCNetXS, ParCV, PositionEmbedding
+from keras_parc import (
+    MobileViTS,
+    ParCConvNeXtXT,
+    ParCH,
+    ParCMobileNetV2,
+    ParCNetH,
+    ParCNetS,
+    ParCNetXS,
+    ParCResNet50,
+    ParCV,
+    PositionEmbedding,
+)
 from keras_parc.lite import forms
 from keras_parc.lite.emission import emit
 from keras_parc.lite.importing import import_model
@@ -168,17 +179,84 @@ def test_zero_padded_kernels_do_not_commute():
     assert operations["affine"] == 1
 
 
+def one_step(depthwise=True, **arguments):
+    from keras_parc.blocks import parc_halves
+
+    def block(x):
+        x = parc_halves(x, (8, 8), "b", depthwise=depthwise, **arguments)
+        return layers.Activation("relu6")(layers.BatchNormalization()(x))
+
+    return block
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 8), (12, 20, 8), (1, 3, 8)])
+@pytest.mark.parametrize("target", ["litert", "portable"])
+def test_one_step_of_depthwise_parc(shape, target):
+    operations = check(one_step(), shape, target)
+    assert operations["affine"] == 1  # (height, width, channels), after the concatenation
+    assert operations["circular"] == 0
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 8), (12, 20, 8), (1, 3, 8)])
+def test_one_step_of_dense_parc(shape):
+    """Two plain convolutions over wrapped maps; embeddings and normalization are one constant."""
+    operations = check(one_step(depthwise=False), shape)
+    assert operations["conv"] == 2
+    assert operations["wrap"] == sum(side > 1 for side in shape[:2])
+    assert operations["affine"] == 1
+
+
+def test_an_activation_goes_into_the_halves_where_it_is_fused():
+    """With nothing to add it would stand alone, which int8 XNNPACK does not take."""
+    operations = check(one_step(position_embedding=False))
+    assert operations["affine"] == 0
+    assert operations["activation"] == 2
+
+
+def test_layers_of_keras_applications():
+    def excited(x):
+        x = layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])(x)
+        gate = layers.Reshape((1, 1, 4))(layers.GlobalAveragePooling2D()(x))
+        x = layers.Multiply()([x, layers.Activation("sigmoid")(conv(4)(gate))])
+        return keras_parc.parc_convnext.LayerScale(0.5)(layers.Dense(3, activation="gelu")(x))
+
+    operations = check(excited)
+    assert operations["keep"] == operations["reshape"] == 0
+
+
 def test_the_table_of_forms():
     assert forms.form_of(10, "litert") == "circulant"
     assert forms.form_of(9, "litert") == "depthwise"
-    assert forms.form_of(40, "portable") == "split"
+    assert forms.form_of(40, "portable") == "halving"
+    assert forms.form_of(9, "portable") == "depthwise"
 
 
-def test_no_depthwise_convolution_beyond_25_taps():
-    graph = import_model(keras_parc.ParCNetXS(input_shape=(320, 256, 3)), (320, 256, 3))
-    rewrite(graph, "portable")
+@pytest.mark.parametrize("target", ["litert", "portable"])
+def test_no_depthwise_convolution_beyond_9_taps(target):
+    """XNNPACK's next larger kernel has 25, the time of 25 taps however few are used."""
+    graph = import_model(keras_parc.ParCNetXS(input_shape=(320, 288, 3)), (320, 288, 3))
+    rewrite(graph, target)
     taps = [np.prod(n["kernel"].shape[:2]) for n in graph.nodes() if n.op == "depthwise"]
-    assert max(taps) == 25
+    assert max(taps) == 9
+
+
+@pytest.mark.parametrize(
+    ("length", "depthwise"),
+    [
+        (8, 1),  # Tap 9 is zero.
+        (9, 1),  # No room for a tap 10.
+        (10, 2),  # 5 and 5.
+        (11, 2),  # Odd: 9 and 3.
+        (16, 2),  # 8 and 8.
+        (32, 4),  # 8 and 8, then 9 and 8 of 16.
+        (40, 7),  # 5 and 5, 9 and 2 of 10, 9 and 9 and 3 of 20.
+        (33, 4),
+    ],
+)
+def test_halves_and_parts(length, depthwise):
+    operations = check(lambda x: ParCV(4)(x), (length, 2, 4), "portable")
+    assert operations["depthwise"] == depthwise
+    assert operations["product"] == 0
 
 
 def test_the_two_constants_are_balanced():
@@ -312,6 +390,9 @@ WHOLE = {
     "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
     "pooled": lambda: ParCNetXS(include_top=False, pooling="max", input_shape=(33, 47, 3)),
     "stride_8": lambda: ParCNetXS(include_top=False, input_shape=(96, 64, 3), output_stride=8),
+    "resnet": lambda: ParCResNet50(input_shape=(100, 224, 3), classes=7),
+    "mobilenet": lambda: ParCMobileNetV2(input_shape=(224, 96, 3), classes=7),
+    "convnext": lambda: ParCConvNeXtXT(input_shape=(100, 224, 3), classes=7),
     "features": lambda: keras_parc.features(ParCNetS(input_shape=(64, 96, 3))),
 }
 
@@ -360,8 +441,10 @@ def test_the_model_read_gets_no_new_calls():
     ("arguments", "message"),
     [
         ({}, "not fixed: pass `input_size"),
-        ({"input_size": (64, 0)}, "width must be positive, got 0"),
+        ({"input_size": (64, 0)}, "width must be positive, .* got 0"),
         ({"input_size": (64,)}, r"must be \(height, width\), got \(64,\)"),
+        ({"input_size": 64}, r"must be \(height, width\), got 64"),
+        ({"input_size": (64.0, 64)}, "height must be positive, a whole number of pixels, got 64.0"),
         ({"input_size": (64, 64), "target": "armv9"}, "one of .*'litert'.*got 'armv9'"),
     ],
 )

@@ -10,7 +10,7 @@ from keras import layers
 from test_deploy import randomize
 
 import keras_parc
-from keras_parc import ParCNetH, ParCNetXS, TFLiteModel, to_tflite
+from keras_parc import Metadata, ParCNetH, ParCNetXS, TFLiteModel, to_tflite
 from keras_parc.lite import flatbuffer
 
 
@@ -22,6 +22,7 @@ def photos(count, side, seed=0):
 
 @functools.cache
 def model(build, side, **arguments):
+    keras.utils.set_random_seed(0)
     return randomize(build(input_shape=(side, side, 3), **arguments))
 
 
@@ -53,6 +54,27 @@ def test_every_model(folder, case, size, quantize):
     agreement = keras_parc.agreement(source, path, x)
     assert agreement.same_class == 1
     assert agreement.signal_to_noise_db > (10 if quantize else 90)
+
+
+def test_what_stays_float_in_int8(folder):
+    """GELU and layer normalization, and nothing else: each between conversions of its own."""
+    image = keras.Input((16, 16, 8))
+    x = layers.Conv2D(8, 1)(image)
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", activation="relu")(x)])
+    y = layers.Dense(16, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+    source = randomize(keras.Model(image, layers.Add()([x, layers.Dense(8)(y)])))
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 8)).astype("float32")
+    path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x)
+    file = flatbuffer.read(path.read_bytes())
+    graph, floats = file.subgraphs[0], []
+    names = {value: name for name, value in vars(flatbuffer.BUILTIN).items()}
+    for each in graph.operators:
+        if graph.tensors[each.outputs[0]].type == graph.tensors[each.inputs[0]].type == 0:
+            floats.append(names[flatbuffer.kind(file, each)])
+    assert sorted(floats) == sorted(["MEAN", "SUB", "MUL", "MEAN", "ADD", "RSQRT", "MUL", "GELU"])
+    found = keras_parc.inspect(path)
+    assert (found.partitions, found.outside) == (1, {})
+    assert keras_parc.agreement(source, path, x).signal_to_noise_db > 30
 
 
 def test_vanishing_activations(folder):
@@ -87,15 +109,45 @@ def small():
     return randomize(keras.Model(image, layers.Dense(5, activation="softmax")(x), name="small"))
 
 
+def version(text):
+    return tuple(map(int, text.split(".")))
+
+
 @pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
 def test_every_quantization_agrees_with_keras(small, folder, quantize):
     path = to_tflite(
         small, folder / "m.tflite", quantize=quantize, calibration=photos(64, 32, seed=1)
     )
+    assert version(keras_parc.inspect(path).smallest_runtime) <= (2, 12)  # The ARMv7 wheel's.
     found = keras_parc.agreement(small, path, photos(64, 32, seed=2))
     least = {None: (100, 1.0), "float16": (50, 1.0), "dynamic": (30, 0.95), "int8": (25, 0.95)}
     assert found.signal_to_noise_db > least[quantize][0]
     assert found.same_class >= least[quantize][1]
+
+
+def test_dynamic_range_without_a_scale_per_channel_of_dense_layers(small, folder):
+    """Those make FULLY_CONNECTED version 12, which tflite-runtime 2.14 refuses."""
+    path = to_tflite(small, folder / "m.tflite", quantize="dynamic")
+    file = flatbuffer.read(path.read_bytes())
+    versions = {
+        max(each.builtinCode, each.deprecatedBuiltinCode): each.version
+        for each in file.operatorCodes
+    }
+    assert versions[flatbuffer.BUILTIN.FULLY_CONNECTED] < 12
+    assert versions[flatbuffer.BUILTIN.FULLY_CONNECTED] > 1  # Quantized it is.
+
+
+def test_the_smallest_runtime_is_that_of_the_newest_operation(folder):
+    """GELU came with 2.9; a file that does not say is not guessed at."""
+    image = keras.Input((8, 8, 3))
+    net = keras.Model(image, layers.Activation("gelu")(layers.Conv2D(4, 1)(image)))
+    path = to_tflite(net, folder / "m.tflite")
+    assert "GELU" in keras_parc.inspect(path).operations
+    assert version(keras_parc.inspect(path).smallest_runtime) == (2, 9, 0)
+    file = flatbuffer.read(path.read_bytes())
+    file.metadata = None
+    path.write_bytes(flatbuffer.write(file))
+    assert keras_parc.inspect(path).smallest_runtime == ""
 
 
 @pytest.mark.parametrize("io", ["uint8", "int8"])
@@ -187,9 +239,14 @@ ramp = np.linspace(0, 1, ones.size, dtype="float32").reshape(ones.shape)
         ({"io": "int16", "quantize": "int8", "calibration": ramp}, "got 'int16'"),
         ({"input_size": (48, 32)}, "height 48, but 'small' is built for 32"),
         ({"target": "dsp"}, "got 'dsp'"),
+        ({"metadata": "labels"}, "must be a `keras_parc.Metadata`"),
+        ({"metadata": Metadata(labels=["a"])}, "1 labels, but 'small' has 5 classes"),
         ({"quantize": "int8"}, "needs `calibration` images"),
         ({"quantize": "int8", "calibration": []}, "holds no images"),
         ({"quantize": "int8", "calibration": ramp[:, :16]}, r"image 1 must be \(32, 32, 3\)"),
+        ({"quantize": "int8", "calibration": ["a.png"]}, "image 1 is no array.*folder"),
+        ({"quantize": "int8", "calibration": 3}, "must be a folder.*got int"),
+        ({"quantize": "int8", "calibration": {"image": ramp}}, "must be a folder.*got dict"),
         ({"quantize": "int8", "calibration": ramp * np.nan}, "image 1 holds NaN"),
         ({"quantize": "int8", "calibration": ones}, "the same one value, 1"),
         ({"quantize": "int8", "calibration": ramp * 255}, "look like pixels"),
@@ -221,7 +278,36 @@ def test_no_built_in_operation(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unwritable_folder(small, tmp_path):
+def test_what_is_no_model_or_has_two_outputs(tmp_path):
+    with pytest.raises(ValueError, match=r"a Keras model, got 'm.keras'.*load_model"):
+        to_tflite("m.keras", tmp_path / "m.tflite")
+    image = keras.Input((8, 8, 3))
+    two = keras.Model(image, [layers.Conv2D(1, 1)(image), layers.Conv2D(2, 1)(image)], name="two")
+    with pytest.raises(ValueError, match="one output; 'two' has 2"):
+        to_tflite(two, tmp_path / "m.tflite", metadata=Metadata(labels=["a"]))
+    assert list(tmp_path.iterdir()) == []
+    path = to_tflite(two, tmp_path / "m.tflite")
+    with pytest.raises(ValueError, match=r"one output is needed; .* has 1 and 2"):
+        TFLiteModel(path)
+
+
+def test_a_file_that_is_damaged(small, tmp_path):
+    content = to_tflite(small, tmp_path / "m.tflite").read_bytes()
+    for damaged, message in [
+        (b"\x89PNG" * 9, "identifier 'TFL3' is missing"),
+        (content[: len(content) // 2], "refuses"),
+        (content[:8] + b"\xff" * 99, "refuses"),
+    ]:
+        (tmp_path / "m.tflite").write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            keras_parc.inspect(tmp_path / "m.tflite")
+
+
+def test_places_that_cannot_be_written(small, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=r"folder cannot be made.*file"):
         to_tflite(small, tmp_path / "file" / "m.tflite")
+    (tmp_path / "m.tflite").mkdir()
+    with pytest.raises(IsADirectoryError, match="folder of that name"):
+        to_tflite(small, tmp_path / "m.tflite")
+    assert {each.name for each in tmp_path.iterdir()} == {"file", "m.tflite"}

@@ -49,6 +49,20 @@ def test_the_equation_at_any_rectangle(kind, axis, size):
     np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "axis"), [(ParCV, 1), (ParCH, 2)])
+@pytest.mark.parametrize("size", [(8, 8), (12, 5), (1, 7)])
+def test_the_dense_equation(kind, axis, size):
+    """Every output channel sums the depthwise result of every input channel."""
+    layer = kind(kernel_length=8, depthwise=False)
+    x = images(2, *size, 3)
+    y = numpy(layer(x))
+    kernel, position = numpy(layer.base_kernel), numpy(layer.base_position)
+    assert kernel.shape == (8, 3, 3)
+    for channel in range(3):
+        expected = parc(x, kernel[:, :, channel], position, axis).sum(-1)
+        np.testing.assert_allclose(y[..., channel], expected, atol=1e-5)
+
+
 def test_v_runs_along_the_height_and_h_along_the_width():
     """A point spreads over its own column (V) or row (H) and nowhere else."""
     x = np.zeros((1, 6, 6, 1), "float32")
@@ -99,6 +113,7 @@ def variants():
     yield ParCV(8)
     yield ParCH(8, use_bias=True)
     yield ParCV(8, position_embedding=False, use_bias=True, kernel_initializer="ones")
+    yield ParCH(8, depthwise=False, use_bias=True)
     yield PositionEmbedding(8, along="height")
     yield PositionEmbedding(8, along="width", initializer="zeros")
 
@@ -195,6 +210,12 @@ def test_initial_values_follow_the_authors():
     assert np.abs(kernel).max() <= 1 / 8
     assert np.abs(kernel).max() > 0.95 / 8
     assert position.std() == pytest.approx(1.0, rel=0.05)
+
+
+def test_dense_initial_values_count_all_taps():
+    layer = ParCV(16, depthwise=False)
+    layer.build((None, 8, 8, 16))
+    assert 0.95 / 16 < np.abs(numpy(layer.base_kernel)).max() <= 1 / 16
 
 
 def test_public_names():

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 import keras_parc
-from keras_parc import MobileViTS, ParCNetH, ParCNetS, ParCNetXS
+from keras_parc import (
+    MobileViTS,
+    ParCConvNeXtXT,
+    ParCMobileNetV2,
+    ParCNetH,
+    ParCNetS,
+    ParCNetXS,
+    ParCResNet50,
+)
 
 small = functools.partial(ParCNetXS, input_shape=(64, 64, 3), classes=10)
 
@@ -23,7 +31,9 @@ def parameters(model):
     return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
-# Parameters and multiply-adds at 256x256 counted on the authors' code.
+CONVNETS = [ParCResNet50, ParCMobileNetV2, ParCConvNeXtXT]
+
+# Parameters and multiply-adds at 256x256, of the ConvNets at 224x224, counted on the authors' code.
 COUNTS = [
     (ParCNetXS, {}, 2_185_384, 944_016_896),
     (ParCNetS, {}, 5_037_088, 1_657_347_584),
@@ -33,6 +43,9 @@ COUNTS = [
     (ParCNetS, {"channel_attention": False}, 4_951_672, 1_657_267_200),
     (ParCNetS, {"kernel": "big_1/4"}, 4_961_696, 1_632_878_080),
     (ParCNetS, {"kernel": "big_1/2"}, 4_979_872, 1_641_512_448),
+    (ParCResNet50, {}, 23_737_640, 3_941_466_112),
+    (ParCMobileNetV2, {}, 3_532_136, 301_997_312),
+    (ParCConvNeXtXT, {}, 7_412_824, 1_139_222_400),
 ]
 
 
@@ -56,13 +69,20 @@ def test_macs_of_an_unknown_size():
         keras_parc.count_macs(model)
 
 
-@pytest.mark.parametrize("build", [small, functools.partial(MobileViTS, input_shape=(64, 64, 3))])
+# The same convolutions and blocks, fewer of them: a quarter of the time.
+@pytest.mark.parametrize(
+    "build",
+    [
+        small,
+        *(functools.partial(each, input_shape=(64, 64, 3)) for each in (MobileViTS, *CONVNETS[1:])),
+    ],
+)
 def test_layers_of_one_shape_start_with_different_weights(build):
     """An initializer shared by layers would give all of them the same values."""
     seen = {}
     for variable in build().trainable_variables:
         value = np.array(variable)
-        if value.std() == 0:  # zeros and ones
+        if np.ptp(value) == 0:  # zeros, ones and the like
             continue
         digest = value.tobytes()
         assert digest not in seen, f"{variable.path} equals {seen[digest]}"
@@ -83,8 +103,16 @@ def test_a_seed_gives_the_same_weights_in_every_process():
     assert len(runs[0].stdout) > 1000
 
 
-@pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])
-@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (100, 36)])
+SIZES = [(32, 32), (33, 47), (64, 96), (100, 36)]
+
+
+@pytest.mark.parametrize(
+    ("build", "size"),
+    [
+        *((build, size) for build in (ParCNetXS, MobileViTS) for size in SIZES),
+        *((build, size) for build in CONVNETS for size in ((32, 32), (100, 45))),
+    ],
+)
 def test_any_size_from_32_with_one_image(build, size):
     x = np.random.default_rng(0).normal(size=(1, *size, 3)).astype("float32")
     fixed = build(input_shape=(*size, 3), classes=7)
@@ -101,6 +129,30 @@ def test_weights_fit_every_size(build):
     source = build(input_shape=(64, 64, 3), classes=7)
     target = build(input_shape=(96, 32, 3), classes=7)
     target.set_weights(source.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("build", "channels"), [(ParCResNet50, 2048), (ParCMobileNetV2, 1280), (ParCConvNeXtXT, 384)]
+)
+def test_arguments_of_the_convnets(build, channels):
+    bare = build(include_top=False, input_shape=(64, 100, 3), pooling=None)
+    assert bare.output_shape == (None, 2, 3 if build is ParCConvNeXtXT else 4, channels)
+    assert build(include_top=False, pooling="avg").output_shape == (None, channels)
+    kinds = {type(layer).__name__ for layer in bare.layers}
+    assert {"ParCV", "ParCH"} <= kinds
+    plain = build(include_top=False, parc=False)
+    assert not {"ParCV", "ParCH"} & {type(layer).__name__ for layer in plain.layers}
+    blind = build(include_top=False, position_embedding=False)
+    assert not any("base_position" in weight.path for weight in blind.weights)
+    pyramid = keras_parc.features(build(input_shape=(64, 96, 3), output_stride=16))
+    sides = {key: tensor.shape[1:3] for key, tensor in pyramid.output.items()}
+    assert sides == {"P2": (16, 24), "P3": (8, 12), "P4": (4, 6), "P5": (4, 6)}
+
+
+def test_the_plain_convnets_have_the_size_of_their_originals():
+    """As torchvision counts them: what ParC is put into is the right thing."""
+    assert parameters(ParCResNet50(parc=False)) == 25_557_032
+    assert parameters(ParCMobileNetV2(parc=False)) == 3_504_872
 
 
 def test_top_and_pooling():
@@ -168,8 +220,10 @@ def test_features_of_a_foreign_model():
         functools.partial(MobileViTS, input_shape=(None, None, 3), classes=10),
         functools.partial(small, kernel="big_1/2", channel_attention=False),
         functools.partial(small, meta_former=False),
+        functools.partial(ParCResNet50, input_shape=(64, 64, 3), classes=10),
+        functools.partial(ParCConvNeXtXT, input_shape=(None, None, 3), classes=10),
     ],
-    ids=["parc_net", "mobilevit", "big_kernel", "no_meta_former"],
+    ids=["parc_net", "mobilevit", "big_kernel", "no_meta_former", "resnet", "convnext"],
 )
 def test_keras_file_round_trip(build, tmp_path):
     model = build()
@@ -183,9 +237,16 @@ def test_keras_file_round_trip(build, tmp_path):
     np.testing.assert_allclose(run(again, x), expected, atol=1e-6)
 
 
-def test_one_training_step_changes_every_weight():
+@pytest.mark.parametrize(
+    "build",
+    [small, *(functools.partial(each, input_shape=(64, 64, 3), classes=10) for each in CONVNETS)],
+)
+def test_one_training_step_changes_every_weight(build):
     """Nothing is cut off from the loss; batch 2 is enough for the attention's normalization."""
-    model = small()
+    model = build()
+    for variable in model.trainable_variables:
+        if variable.path.endswith("_scale/gamma"):  # 1e-6 would hide what it scales
+            variable.assign(np.ones(variable.shape))
     before = [np.array(v) for v in model.trainable_variables]
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     x = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype("float32")
@@ -206,7 +267,7 @@ def test_one_training_step_changes_every_weight():
         ({"input_tensor": np.zeros((1, 64, 64, 3))}, ValueError, "Keras tensor.*ndarray"),
         ({"pooling": "sum"}, ValueError, "'avg' or 'max', got 'sum'"),
         ({"classes": 0}, ValueError, "at least 1, got 0"),
-        ({"weights": "imagenet"}, ValueError, "pretrained weights are not available yet"),
+        ({"weights": "imagenet"}, ValueError, "ParCNetXS has no pretrained weights of this name"),
         ({"weights": "no/such.weights.h5"}, FileNotFoundError, "no/such.weights.h5"),
         ({"weights": __file__}, ValueError, r"ending in .weights.h5 or .keras"),
         ({"kernel": "big"}, ValueError, "one of .*'parc'.*got 'big'"),

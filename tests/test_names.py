@@ -1,10 +1,12 @@
 """The name map: everything used once, problems listed, the model untouched by a bad file."""
 
+import keras
 import numpy as np
 import pytest
 
 import keras_parc
-from keras_parc.weights.names import load_state_dict, official_name
+from keras_parc.weights.names import DEEPLAB_V3, SSD_LITE, load_state_dict, official_name
+from keras_parc.weights.presets import PRESETS
 from reference import manifest, state_dict
 
 
@@ -19,6 +21,9 @@ def model():
         (keras_parc.ParCNetXS, "parcnet_xs"),
         (keras_parc.ParCNetS, "parcnet_s"),
         (keras_parc.MobileViTS, "mobilevit_s"),
+        (keras_parc.ParCResNet50, "parc_resnet50"),
+        (keras_parc.ParCMobileNetV2, "parc_mobilenetv2"),
+        (keras_parc.ParCConvNeXtXT, "parc_convnext_xt"),
     ],
 )
 def test_every_tensor_of_the_file_has_its_variable(build, name):
@@ -35,6 +40,53 @@ def test_every_tensor_of_the_file_has_its_variable(build, name):
         if not key.endswith("num_batches_tracked") and not key.startswith("residual.")
     }
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("head", "name"), [(SSD_LITE, "ssd_parcnet_s"), (DEEPLAB_V3, "deeplabv3_parcnet_s")]
+)
+def test_every_module_of_a_detector_and_a_segmenter_has_its_layer(head, name):
+    theirs = {key.rsplit(".", 1)[0] for key, _ in manifest(name) if "encoder." not in key}
+    assert set(head.values()) == theirs
+    assert len(set(head.values())) == len(head)
+
+
+def test_the_backbone_in_a_detector_is_named_after_the_encoder():
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(16, 3, use_bias=False, name="stem_conv")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(340, 1, name="head6_predictions")(x))
+    stem, last = model.get_layer("stem_conv"), model.layers[-1]
+    name = "ssd_heads.5.loc_cls_layer.block.conv.weight"
+    assert official_name(model, last, last.kernel) == name
+    assert official_name(model, stem, stem.kernel) == "encoder.conv_1.block.conv.weight"
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    zip(PRESETS, ("parcnet_s", "ssd_parcnet_s", "deeplabv3_parcnet_s"), strict=True),
+)
+def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
+    """Nothing is missing or unexpected, and one more name would be."""
+    model = keras_parc.ParCNetS(input_shape=(32, 32, 3))
+    model = keras_parc.features(model) if preset.scope else model
+    state = state_dict(name)
+    arguments = {"scope": preset.scope, "ignored": preset.ignored}
+    load_state_dict(model, state, **arguments)
+    with pytest.raises(ValueError, match=r"unexpected: encoder\.more"):
+        load_state_dict(model, state | {"encoder.more": np.zeros(3)}, **arguments)
+    if preset.scope:
+        alias = "encoder.residual.block.exp_1x1.block.norm.weight"
+        with pytest.raises(ValueError, match=rf"{alias}: differs from encoder\.layer_5\.0\.block"):
+            load_state_dict(model, state | {alias: np.zeros(512)}, **arguments)
+
+
+def test_query_key_and_value_of_another_width_are_refused():
+    model = keras_parc.MobileViTS(input_shape=(32, 32, 3))
+    state = state_dict("mobilevit_s")
+    name = "layer_3.1.global_rep.0.pre_norm_mha.1.qkv_proj.weight"
+    state[name] = np.concatenate([state[name], state[name]])
+    with pytest.raises(ValueError, match=rf"{name}: \(864, 144\) for"):
+        load_state_dict(model, state)
 
 
 def test_problems_are_listed_and_the_model_is_left_alone(model):

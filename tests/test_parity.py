@@ -33,6 +33,11 @@ MODELS = {
     "parcnet_s_bk_1_2": functools.partial(keras_parc.ParCNetS, kernel="big_1/2", **logits),
     "parcnet_s_bk_1_4": functools.partial(keras_parc.ParCNetS, kernel="big_1/4", **logits),
 }
+CONVNETS = {
+    "parc_resnet50": functools.partial(keras_parc.ParCResNet50, **logits),
+    "parc_mobilenetv2": functools.partial(keras_parc.ParCMobileNetV2, **logits),
+    "parc_convnext_xt": functools.partial(keras_parc.ParCConvNeXtXT, **logits),
+}
 ANY_BACKEND = ("parcnet_xs", "parcnet_s")
 SIZES = ("256", "224", "320", "192")
 
@@ -66,6 +71,14 @@ def test_model(name):
         model = MODELS[name](input_shape=(int(size), int(size), 3))
         load_state_dict(model, state)
         compare(model, name, size)
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", CONVNETS)
+def test_convnet(name):
+    model = CONVNETS[name]()
+    load_state_dict(model, state_dict(name))
+    compare(model, name, "224")
 
 
 @pytest.mark.parametrize("name", ["parcnet_xs", "mobilevit_s"])

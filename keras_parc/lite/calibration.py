@@ -52,11 +52,16 @@ def calibration_images(
         raise ValueError(f"`limit` must be at least 1, got {limit}.")
     if isinstance(source, (str, os.PathLike)):
         found = _from_folder(Path(source), shape, model, limit)
-    else:
+    elif isinstance(source, Iterable) and not isinstance(source, dict):
         found = _from_elements(source, len(shape))
+    else:
+        raise ValueError(
+            "`calibration` must be a folder, an array of images, or an iterable of them, got "
+            f"{type(source).__name__}."
+        )
     images = []
     for count, image in enumerate(islice(found, limit), 1):
-        image = np.asarray(image, "float32")
+        image = _numbers(image, count)
         if image.shape != shape:
             raise ValueError(
                 f"Calibration image {count} must be {shape} (height, width, channels), got "
@@ -71,8 +76,18 @@ def calibration_images(
     return images
 
 
+def _numbers(image, count: int) -> np.ndarray:
+    try:
+        return np.asarray(image, "float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Calibration image {count} is no array of numbers: {error}. Image files are given as "
+            "the path of their folder."
+        ) from error
+
+
 def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
-    for element in source:
+    for number, element in enumerate(source, 1):
         if isinstance(element, dict):
             if "image" not in element:
                 raise ValueError(
@@ -81,7 +96,7 @@ def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
             element = element["image"]
         elif isinstance(element, tuple):
             element = element[0]
-        element = np.asarray(element)
+        element = _numbers(element, number)
         yield from element if element.ndim == rank + 1 else (element,)
 
 
@@ -101,7 +116,7 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
 
 
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
-    from keras_parc.predict import takes_pixels
+    from keras_parc.evaluate import takes_pixels
 
     rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
     low, high = min(image.min() for image in images), max(image.max() for image in images)

@@ -17,6 +17,7 @@ from rich.progress import track
 
 from keras_parc.files import replacing
 from keras_parc.lite.convert import to_tflite
+from keras_parc.lite.process import conversion_process
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 
@@ -67,13 +68,14 @@ def _kimm(input_shape, **_):
     return kimm.models.MobileViTS(input_shape=input_shape, weights=None)
 
 
-def export(folder: Path, console: Console) -> list[Path]:
-    """Write all files into `folder`; return their paths."""
-    rows = entries()
-    for entry in track(rows, "exporting", console=console):
-        keras.utils.set_random_seed(0)
-        _write(entry, folder / entry.name)
-        keras.backend.clear_session()
+def export(folder: Path, console: Console, rows: list[Entry] | None = None) -> list[Path]:
+    """Write all files (or those of `rows`) into `folder`; return their paths."""
+    rows = entries() if rows is None else rows
+    with conversion_process():
+        for entry in track(rows, "exporting", console=console):
+            keras.utils.set_random_seed(0)
+            _write(entry, folder / entry.name)
+            keras.backend.clear_session()
     return [folder / entry.name for entry in rows]
 
 

@@ -1,6 +1,7 @@
 """Conversion of a Keras model to a `.tflite` file of built-in operations only."""
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
 from keras_parc.lite.importing import import_model
 from keras_parc.lite.metadata import Metadata, add_metadata
+from keras_parc.lite.process import TaskError, conversion_process
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
@@ -60,8 +62,8 @@ def to_tflite(
         ValueError: An argument out of its range, an input size unknown or against the model's, or
             calibration images that are missing, of the wrong shape or range, or not finite, or
             metadata that does not fit the model.
-        RuntimeError: Keras does not run on TensorFlow, or the graph needs an operation that is
-            not built in.
+        RuntimeError: Keras does not run on TensorFlow, the graph needs an operation that is not
+            built in, or the conversion process died.
         OSError: The folder cannot be written.
 
     Example:
@@ -85,7 +87,14 @@ def to_tflite(
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
     check_target(target)
     shape = rewriting.input_shape(model, input_size)
+    if metadata is not None and not isinstance(metadata, Metadata):
+        raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
     if metadata is not None and metadata.task == "classify":
+        if len(model.outputs) != 1:
+            raise ValueError(
+                "`metadata` is that of a classifier, which has one output; "
+                f"{model.name!r} has {len(model.outputs)}."
+            )
         classes = model.output_shape[-1]
         if len(metadata.labels) != classes:
             raise ValueError(
@@ -96,12 +105,14 @@ def to_tflite(
     if quantize == "int8":
         images = calibration_images(calibration, shape, model)
     # Before the work: the folder may not be writable.
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
+        process.start()
         softmax = False
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
-        content = _convert(model, shape, quantize, images, io, "float32" if softmax else io)
+        types = (io, "float32" if softmax else io)
+        content = _convert(model, shape, quantize, images, types, process)
         content = _finish(content, model, quantize, io if softmax else None)
         if metadata is not None:
             content = add_metadata(content, metadata)
@@ -125,7 +136,7 @@ def _cut_softmax(graph: Graph) -> bool:
     return True
 
 
-def _convert(model, shape, quantize, images, input_type: str, output_type: str) -> bytes:
+def _convert(model, shape, quantize, images, io: tuple[str, str], process) -> bytes:
     import tensorflow as tf
 
     signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
@@ -133,23 +144,16 @@ def _convert(model, shape, quantize, images, input_type: str, output_type: str) 
     # Given the Keras model itself, the converter leaves the variables out of the file.
     holder = tf.Module()
     holder.variables_held = [variable.value for variable in model.variables]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function()], holder
-    )
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    converter.allow_custom_ops = False
-    if quantize in ("float16", "dynamic"):
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    try:
-        content = converter.convert()
-    except Exception as error:  # the converter's own error class is not public
-        raise RuntimeError(
-            f"{model.name!r} cannot be converted to built-in operations: {error}"
-        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(holder, folder, signatures=function.get_concrete_function())
+        try:
+            content = process.run("convert", folder, quantize)
+        except TaskError as error:
+            raise RuntimeError(
+                f"{model.name!r} cannot be converted to built-in operations: {error}"
+            ) from None
     if quantize == "int8":
-        content = int8.quantize(content, images, input_type, output_type)
+        content = int8.quantize(content, images, *io)
     return content
 
 

@@ -127,9 +127,16 @@ def _keep(node: Node, name: str, *images):
     return tree.flatten(outputs)
 
 
-def _tile(node: Node, name: str, x):
+def _wrap(node: Node, name: str, x):
     axis = 1 if node["axis"] == "height" else 2
-    return layers.Concatenate(axis=axis, name=name)([x, x])
+    last = x.shape[axis] - 1
+    first = x[:, :last] if axis == 1 else x[:, :, :last]
+    return layers.Concatenate(axis=axis, name=name)([x, first])
+
+
+def _join(node: Node, name: str, *parts):
+    axis = 1 if node["axis"] == "height" else 2
+    return layers.Concatenate(axis=axis, name=name)(list(parts))
 
 
 EMITTERS = {
@@ -142,6 +149,7 @@ EMITTERS = {
     "depthwise": _depthwise,
     "input": lambda node, name: keras.Input(node.shape, dtype=node["dtype"], name=name),
     "item": lambda node, name, outputs: outputs[node["index"]],
+    "join": _join,
     "keep": _keep,
     "matmul": _matmul,
     "mean": lambda node, name, x: layers.GlobalAveragePooling2D(keepdims=True, name=name)(x),
@@ -153,7 +161,8 @@ EMITTERS = {
     "reshape": lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
     "resize": _resize,
     "slice": lambda node, name, x: x[..., node["start"] : node["stop"]],
-    "tile": _tile,
+    "subtract": lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
     "transpose": lambda node, name, x: layers.Permute(node["axes"], name=name)(x),
     "window": _window,
+    "wrap": _wrap,
 }

@@ -11,6 +11,7 @@ each other rounds once, at the end. Shapes leave the batch out.
 | dense | kernel (in, out), bias; over the last axis |
 | affine | scale (channels,), shift (channels,) or (height, width, channels) |
 | circular | height (height, channels) or None, width (width, channels) or None, bias as a shift |
+| wrap | axis: "height" or "width": a side n continued with its first n - 1 again |
 | activation | function: a name of `ELEMENTWISE`, or another Keras activation |
 | add, multiply, concat | concat along the channels |
 | slice, permute | start and stop; order: channels |

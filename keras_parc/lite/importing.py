@@ -5,12 +5,12 @@ import logging
 import keras
 from keras import tree
 
-from keras_parc.lite import attention, readers
+from keras_parc.lite import attention, readers, rules_convnets
 from keras_parc.lite.graph import Graph, Node
 from keras_parc.lite.readers import Unknown, need
 
 log = logging.getLogger(__name__)
-READERS = readers.READERS | attention.READERS
+READERS = readers.READERS | attention.READERS | rules_convnets.READERS
 IDENTITY = (
     "ActivityRegularization",
     "AlphaDropout",
@@ -81,7 +81,7 @@ def _import(op, args, kwargs, unknown) -> list[Node]:
 
 
 # Operations without weights that plain conversion handles well.
-QUIET = ("GetItem", "Reshape", "Flatten", "MaxPooling2D", "AveragePooling2D", "Concatenate")
+QUIET = ("GetItem", "Flatten", "MaxPooling2D", "AveragePooling2D", "Concatenate")
 
 
 def _symbol(node: Node):

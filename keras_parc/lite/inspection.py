@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.lite import flatbuffer
 from keras_parc.lite.runtime import TFLiteModel, open_file, operators
 
 
@@ -23,6 +24,7 @@ class Inspection:
     input_shape: tuple[int, ...]
     input_dtype: str
     output_dtypes: tuple[str, ...]
+    smallest_runtime: str  # version of TensorFlow Lite that knows all operations; "": not said
 
 
 def inspect(path: str | os.PathLike) -> Inspection:
@@ -56,7 +58,17 @@ def inspect(path: str | os.PathLike) -> Inspection:
         input_shape=tuple(int(side) for side in image["shape"]),
         input_dtype=np.dtype(image["dtype"]).name,
         output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
+        smallest_runtime=_smallest_runtime(Path(path).read_bytes()),
     )
+
+
+def _smallest_runtime(content: bytes) -> str:
+    """What the converter found from the versions of the operations, and wrote into the file."""
+    model = flatbuffer.read(content)
+    for entry in model.metadata or []:
+        if entry.name == b"min_runtime_version":
+            return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+    return ""
 
 
 def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite import flatbuffer
+from keras_parc.lite.float_islands import float_operations
 from keras_parc.lite.intermediate import Intermediate
+from keras_parc.lite.process import conversion_process
 from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
 
 
@@ -18,7 +20,8 @@ def quantize(
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    The same file and images give the same bytes.
+    GELU and layer normalization stay float32; see `float_islands`. The same file and images give
+    the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -33,6 +36,7 @@ def quantize(
 
     Raises:
         ValueError: An unknown method, no images, or values that are not finite.
+        RuntimeError: The file cannot be quantized, or the conversion process died.
 
     Example:
         >>> import keras_parc, numpy, pathlib, tempfile
@@ -42,15 +46,14 @@ def quantize(
         >>> len(quantize(content, numpy.random.rand(2, 32, 32, 3))) < len(content)
         True
     """
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    ranges = choose_ranges(Intermediate(content), images, method)
-    content = mlir_quantize(
-        _with_ranges(content, ranges),
-        input_data_type=tf.as_dtype(input_type),
-        output_data_type=tf.as_dtype(output_type),
-    )
+    with conversion_process() as process:
+        process.start()
+        file = Intermediate(content)
+        ranges = choose_ranges(file, images, method)
+        types = (input_type, output_type)
+        content = process.run(
+            "quantize", _with_ranges(content, ranges), *types, float_operations(file)
+        )
     model = flatbuffer.read(content)
     _coarsen_addends(model)
     return flatbuffer.write(model)

@@ -17,6 +17,7 @@ from keras_parc.files import replacing
 from keras_parc.lite import int8
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.int8_trials import TRIALS
+from keras_parc.lite.process import conversion_process
 from keras_parc.lite.runtime import TFLiteModel
 
 STEPS = (  # Name, kept in the export, how ranges are chosen, images, what else is done.
@@ -48,7 +49,7 @@ def measure_steps(model: keras.Model, training: np.ndarray, images: np.ndarray, 
         A row of `COLUMNS` for each step: shares of 0 to 1; decibels of the logits, centred.
     """
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, conversion_process():
         folder = Path(folder)
         # The part that is quantized: as the export does it, without a last softmax.
         body = _without_softmax(model)

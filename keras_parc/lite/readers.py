@@ -120,7 +120,9 @@ def _rescaling(op, x):
 def _instance(op, base, side) -> np.ndarray:
     """The stored kernel or embedding of a ParC layer at this side, as the layer resamples it."""
     base = array(base)
-    return base if len(base) == side else align_corners_matrix(len(base), side) @ base
+    if len(base) == side:
+        return base
+    return np.tensordot(align_corners_matrix(len(base), side), base, axes=1)
 
 
 def _position(op, x):
@@ -134,10 +136,31 @@ def _parc(op, x):
     if op.position_embedding:
         base = np.expand_dims(_instance(op, op.base_position, x.shape[axis]), 1 - axis)
         x = affine(x, 1.0, np.broadcast_to(base, x.shape), f"{op.name}_position")
+    if not op.depthwise:
+        return _dense_parc(op, x, axis)
     kernels = {"height": None, "width": None}
     kernels[op.along] = _instance(op, op.base_kernel, x.shape[axis])
     bias = _bias(op, x.channels) if op.use_bias else np.zeros(x.channels)
     return Node("circular", [x], x.shape, op.name, {**kernels, "bias": bias})
+
+
+def _dense_parc(op, x, axis):
+    """A dense circular convolution: a plain one over the wrapped map."""
+    n = x.shape[axis]
+    kernel = np.expand_dims(_instance(op, op.base_kernel, n), 1 - axis)
+    if n > 1:
+        shape = [2 * n - 1 if i == axis else side for i, side in enumerate(x.shape)]
+        x = Node("wrap", [x], tuple(shape), f"{op.name}_wrap", {"axis": op.along})
+    attrs = {
+        "kernel": kernel,
+        "bias": _bias(op, x.channels) if op.use_bias else np.zeros(x.channels),
+        "strides": (1, 1),
+        "padding": "valid",
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+    shape = [n if i == axis else side for i, side in enumerate(x.shape)]
+    return Node("conv", [x], tuple(shape), op.name, attrs)
 
 
 def _elementwise(op, *inputs):

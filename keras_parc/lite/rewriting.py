@@ -1,10 +1,13 @@
 """The rewrite of a model for inference: same function, other operations."""
 
+from numbers import Integral
+
 import keras
 
 from keras_parc.lite import forms
 from keras_parc.lite import rules_activation as activation
 from keras_parc.lite import rules_channels as channels
+from keras_parc.lite import rules_convnets as convnets
 from keras_parc.lite import rules_linear as linear
 from keras_parc.lite import rules_parc as parc
 from keras_parc.lite.emission import emit
@@ -16,6 +19,8 @@ FOLDING = (
     linear.fold_backward,
     linear.push_forward,
     linear.push_scale_forward,
+    convnets.push_past_wrap,
+    convnets.fold_into_parts,
 )
 JOINING = (
     parc.merge_circulars,
@@ -70,13 +75,16 @@ def deploy(
 
 def rewrite(graph: Graph, target: str = "litert") -> None:
     """Apply all rules to a graph, in place."""
-    apply_everywhere(graph, linear.dense_as_convolution, activation.expand_hard)
+    apply_everywhere(
+        graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
+    )
     apply_everywhere(graph, *FOLDING, *JOINING, channels.fold_permutation)
     apply_everywhere(graph, linear.scale_back_through_product, *FOLDING)
     apply_everywhere(graph, channels.split_groups)
     apply_everywhere(graph, channels.fold_permutation)
     forms.lower_circulars(graph, target)
-    apply_everywhere(graph, *FOLDING)
+    apply_everywhere(graph, *FOLDING, parc.join_affines)
+    apply_everywhere(graph, convnets.activate_parts)
 
 
 def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
@@ -85,6 +93,11 @@ def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple
     Raises:
         ValueError: The model does not take one image, or `input_size` is missing or impossible.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a Keras model, got {model!r}. Open a file with "
+            "`keras.models.load_model`."
+        )
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"A functional model is needed, {model.name!r} is subclassed or not yet built."
@@ -95,18 +108,21 @@ def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple
     height, width, channels = model.inputs[0].shape[1:]
     if input_size is None:
         input_size = (height, width)
-    if len(input_size) != 2:
+    if not isinstance(input_size, (tuple, list)) or len(input_size) != 2:
         raise ValueError(f"`input_size` must be (height, width), got {input_size!r}.")
     if None in input_size:
         raise ValueError(
             f"The input size of {model.name!r} is not fixed: pass `input_size=(height, width)`."
         )
     for side, own, wanted in zip(("height", "width"), (height, width), input_size, strict=True):
-        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-            raise ValueError(f"`input_size`: the {side} must be positive, got {wanted!r}.")
+        if isinstance(wanted, bool) or not isinstance(wanted, Integral) or wanted < 1:
+            raise ValueError(
+                f"`input_size`: the {side} must be positive, a whole number of pixels, got "
+                f"{wanted!r}."
+            )
         if own not in (None, wanted):
             raise ValueError(
                 f"`input_size` asks for {side} {wanted}, but {model.name!r} is built for {own}. "
                 "Build it with that size, or with None for both sides."
             )
-    return (*input_size, channels)
+    return (*map(int, input_size), channels)

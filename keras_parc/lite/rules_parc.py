@@ -73,7 +73,9 @@ def join_circulars(graph: Graph, node: Node, consumers) -> bool:
 def join_affines(graph: Graph, node: Node, consumers) -> bool:
     """Concatenated affine maps as one after the concatenation."""
     parts = _alone(graph, node, consumers)
-    if not parts or any(part.op not in ("affine", "circular", "depthwise") for part in parts):
+    if not parts or any(
+        part.op not in ("affine", "circular", "conv", "depthwise") for part in parts
+    ):
         return False
     if all(part.op != "affine" for part in parts):
         return False

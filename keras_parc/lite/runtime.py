@@ -54,7 +54,8 @@ class TFLiteModel:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a TensorFlow Lite model, or the runtime refuses it.
+        ValueError: The file is not a TensorFlow Lite model, the runtime refuses it, or it has
+            several inputs or outputs.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -67,8 +68,14 @@ class TFLiteModel:
     def __init__(self, path: str | os.PathLike, threads: int = 1):
         self.path = Path(path)
         self._interpreter = open_file(path, threads)
-        (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ValueError(
+                f"A file of one input and one output is needed; {str(path)!r} has {len(inputs)} "
+                f"and {len(outputs)}."
+            )
+        self._input, self._output = inputs[0], outputs[0]
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"])
 

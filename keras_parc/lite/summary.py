@@ -13,6 +13,7 @@ from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.explain import explain, noise_table, write_noise
 from keras_parc.lite.inspection import agreement, inspect
 from keras_parc.lite.metadata import Metadata
+from keras_parc.lite.process import conversion_process
 from keras_parc.lite.rewriting import input_shape
 
 COMPARED = 100  # Images of the calibration on which the file is compared with Keras.
@@ -27,7 +28,7 @@ def export_with_summary(
     input_size: tuple[int, int] | None = None,
     io: str = "float32",
     target: str = "litert",
-    labels: list[str] | None = None,
+    metadata: Metadata | None = None,
     explain_csv: Path | None = None,
     console: Console | None = None,
 ) -> list[Table]:
@@ -41,7 +42,7 @@ def export_with_summary(
         input_size: As for `to_tflite`.
         io: As for `to_tflite`.
         target: As for `to_tflite`.
-        labels: Class names to write into the file.
+        metadata: As for `to_tflite`.
         explain_csv: With "int8": write the noise of each operation to this file.
         console: Where to show progress.
 
@@ -53,9 +54,12 @@ def export_with_summary(
     """
     if explain_csv is not None and quantize != "int8":
         raise ValueError("Noise is explained for int8 files: ask for `quantize='int8'` too.")
-    metadata = None if labels is None else Metadata(labels=labels, name=model.name)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console or Console()) as progress:
+    with (
+        Progress(*columns, console=console or Console()) as progress,
+        conversion_process() as process,
+    ):
+        process.start()
         step = progress.add_task("reading images", total=4)
         images = None
         if calibration is not None:
@@ -91,6 +95,7 @@ def _inspected(path: Path) -> dict[str, str]:
         "operations": _counts(found.operations),
         "XNNPACK partitions": str(found.partitions),
         "operations outside": _counts(found.outside) or "none",
+        "smallest runtime": f"TensorFlow Lite {found.smallest_runtime or 'unknown'}",
     }
 
 

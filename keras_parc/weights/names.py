@@ -6,12 +6,12 @@ their `H` runs along the height and is the paper's ParC-V. Read: layer name here
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
-from keras_parc.mobilevit import Unfold
+from keras_parc.weights.names_convnets import convnet_name
 
 _MODEL = {
     "stem_conv": "conv_1.block.conv",
@@ -72,6 +72,42 @@ _VIT_BLOCK = {  # stageN_blockM_... -> layer_N.1.global_rep.(M - 1). ...
     "ffn_expand": "pre_norm_ffn.1",
     "ffn_project": "pre_norm_ffn.4",
 }
+
+
+def _conv_norm(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}_conv": f"{theirs}.block.conv", f"{ours}_bn": f"{theirs}.block.norm"}
+
+
+def _ssd_lite() -> dict[str, str]:
+    """Extra feature maps and heads; the heads of the last map and of the others differ."""
+    modules = {}
+    for index, stride in enumerate((64, 128, 256)):
+        for ours, theirs in (("depthwise", "dw_conv"), ("pointwise", "pw_conv")):
+            name = f"extra_layers.os_{stride}.{theirs}"
+            modules |= _conv_norm(f"extra{index + 1}_{ours}", name)
+    modules["extra4_pointwise_conv"] = "extra_layers.os_-1.1.block.conv"
+    for index in range(2):
+        modules |= _conv_norm(f"head{index + 1}_project", f"ssd_heads.{index}.proj_layer")
+    for index in range(5):
+        layer = f"ssd_heads.{index}.loc_cls_layer"
+        modules |= _conv_norm(f"head{index + 1}_depthwise", f"{layer}.dw_conv")
+        modules[f"head{index + 1}_predictions"] = f"{layer}.pw_conv.block.conv"
+    return modules | {"head6_predictions": "ssd_heads.5.loc_cls_layer.block.conv"}
+
+
+def _deeplab_v3() -> dict[str, str]:
+    """Atrous spatial pyramid pooling: 1x1, three rates, the pooled branch, the projection."""
+    aspp, modules = "seg_head.aspp.aspp_layer", {}
+    for index in range(4):
+        modules |= _conv_norm(f"aspp{index + 1}", f"{aspp}.convs.{index}")
+    modules |= _conv_norm("aspp_pool", f"{aspp}.convs.4.aspp_pool.conv_1x1")
+    modules |= _conv_norm("aspp_project", f"{aspp}.project")
+    return modules | {"segmentation_logits": "seg_head.classifier.classifier.block.conv"}
+
+
+# Layers of a detector and of a segmenter, whose backbone the authors keep under "encoder.".
+SSD_LITE, DEEPLAB_V3 = _ssd_lite(), _deeplab_v3()
+
 _VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
@@ -82,8 +118,8 @@ _VARIABLES = {
 }
 
 
-def _module(model: keras.Model, layer_name: str) -> str:
-    """The authors' module name of a layer."""
+def _staged(model: keras.Model, layer_name: str, frame: dict, blocks: dict, body: str) -> str:
+    """The authors' module name of a layer, in a family of stages, frames and blocks."""
     if layer_name in _MODEL:
         return _MODEL[layer_name]
     stage, part = re.fullmatch(r"stage(\d)_(.+)", layer_name).groups()
@@ -91,12 +127,6 @@ def _module(model: keras.Model, layer_name: str) -> str:
     if residual:
         index = int(residual[1]) - 1
         return f"layer_{stage}.{index}.block.{_INVERTED_RESIDUAL[residual[2]]}"
-    vit = any(isinstance(layer, Unfold) for layer in model.layers)
-    frame, blocks, body = (
-        (_VIT_FRAME, _VIT_BLOCK, "global_rep")
-        if vit
-        else (_PARC_FRAME, _PARC_BLOCK, "spatial_global_rep")
-    )
     block = re.fullmatch(r"block(\d+)_(.+)", part)
     if block:
         return f"layer_{stage}.1.{body}.{int(block[1]) - 1}.{blocks[block[2]]}"
@@ -104,11 +134,34 @@ def _module(model: keras.Model, layer_name: str) -> str:
     return f"layer_{stage}.1.{frame[part]}".format(blocks=max(int(m[1]) for m in found if m))
 
 
+def _parc_net(model: keras.Model, layer_name: str) -> str:
+    return _staged(model, layer_name, _PARC_FRAME, _PARC_BLOCK, "spatial_global_rep")
+
+
+def _mobilevit(model: keras.Model, layer_name: str) -> str:
+    return _staged(model, layer_name, _VIT_FRAME, _VIT_BLOCK, "global_rep")
+
+
+# A layer that only this family has -> its map. ParC-Net is what none of them claims.
+_FAMILIES: dict[str, Callable[[keras.Model, str], str]] = {"stage3_unfold": _mobilevit}
+
+
+def _module(model: keras.Model, layer_name: str) -> str:
+    """The authors' module name of a layer."""
+    names = {layer.name for layer in model.layers}
+    for head in (SSD_LITE, DEEPLAB_V3):
+        if layer_name in head:
+            return head[layer_name]
+    family = next((_FAMILIES[marker] for marker in _FAMILIES if marker in names), _parc_net)
+    encoder = "" if names.isdisjoint(SSD_LITE | DEEPLAB_V3) else "encoder."
+    return encoder + family(model, layer_name)
+
+
 def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> str:
     """The authors' tensor name of a variable.
 
     Args:
-        model: A ParC-Net or MobileViT of this package.
+        model: A classifier of this package.
         layer: One of its layers.
         variable: One of the layer's variables.
 
@@ -126,11 +179,14 @@ def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> st
         >>> official_name(model, layer, layer.base_kernel)
         'layer_3.1.spatial_global_rep.0.meta_kernel_1_H'
     """
+    own = variable.path.rsplit("/", 1)[-1]
     try:
+        of_convnet = convnet_name(model, layer, own, _VARIABLES)
+        if of_convnet is not None:
+            return of_convnet
         module = _module(model, layer.name)
     except (AttributeError, KeyError) as error:
         raise ValueError(f"The layer {layer.name!r} has no counterpart in the map.") from error
-    own = variable.path.rsplit("/", 1)[-1]
     if own == "base_position":
         return module.format(kind="meta_pe")
     if own == "base_kernel":
@@ -159,6 +215,8 @@ def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.nda
     """
     own = variable.path.rsplit("/", 1)[-1]
     if own in ("base_kernel", "base_position"):  # (C, 1, K, 1) or (1, C, K, 1), either axis
+        if len(variable.shape) == 3:  # dense: (out, in, K, 1) -> (K, in, out)
+            return tensor.reshape(*tensor.shape[:2], -1).transpose(2, 1, 0)
         return tensor.reshape(tensor.shape[0] * tensor.shape[1], -1).T
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return _attention_part(layer, variable, tensor)
@@ -179,28 +237,50 @@ def _attention_part(layer, variable, tensor):
     width = layer.num_heads * layer.key_dim
     part = {"query": 0, "key": 1, "value": 2}.get(path[-2])
     if part is not None:
+        if len(tensor) != 3 * width:
+            raise ValueError(f"Expected query, key and value of {width} rows, got {len(tensor)}.")
         tensor = tensor[part * width : (part + 1) * width]
     return tensor.T.reshape(variable.shape)
 
 
-def load_state_dict(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
+def load_state_dict(
+    model: keras.Model,
+    state: Mapping[str, np.ndarray],
+    *,
+    scope: str = "",
+    ignored: tuple[str, ...] = (),
+) -> None:
     """Load the authors' state dict into a model, every tensor used, nothing missing.
 
     Args:
-        model: A ParC-Net or MobileViT of this package, with its top.
+        model: A model of this package.
         state: The authors' names to numpy arrays in PyTorch's layout. `num_batches_tracked` is
             ignored; the `residual.*` aliases must equal the `layer_5.0.*` tensors they repeat.
+        scope: What the file puts before the model's names: "encoder." for the backbone of a
+            detector or segmenter.
+        ignored: Beginnings of names that this model knowingly does without.
 
     Raises:
         ValueError: Tensors are missing, unexpected, of another shape, or an alias differs. All
             are listed, and the model is left as it was.
+
+    Example:
+        >>> import keras_parc
+        >>> from keras_parc.weights.names import load_state_dict
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3))
+        >>> load_state_dict(model, {"classifier.fc.bias": np.zeros(1000), "more": np.zeros(3)})
+        Traceback (most recent call last):
+            ...
+        ValueError: The state dict does not fit 'parc_net_xs':
+          missing: classifier.fc.weight, ...
+          unexpected: more
     """
     used, missing, wrong, assignments = set(), [], [], []
     for layer in model.layers:
         for variable in layer.weights:
             if "seed_generator" in variable.path:
                 continue
-            name = official_name(model, layer, variable)
+            name = scope + official_name(model, layer, variable)
             if name not in state:
                 missing.append(name)
                 continue
@@ -213,7 +293,7 @@ def load_state_dict(model: keras.Model, state: Mapping[str, np.ndarray]) -> None
             assignments.append((variable, value))
     unexpected = []
     for name in state.keys() - used:
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or name.startswith(ignored):
             continue
         original = re.sub(r"(^|\.)residual\.", r"\1layer_5.0.", name)
         if original == name or original not in state:

@@ -1,0 +1,230 @@
+"""Image files to pixels in `tf.data`: decoding, random crop and flip, the evaluation rule."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+_ATTEMPTS = 10
+_DRAWS = 2 * _ATTEMPTS + 3  # area and shape of every attempt, place (two), flip
+
+RGB, GREYSCALE, CMYK, SIXTEEN_BIT = range(4)
+KINDS = ("RGB", "greyscale", "CMYK", "16-bit")
+
+
+def kind_of(data: tf.Tensor) -> tf.Tensor:
+    """What an image file holds, told by its first bytes.
+
+    Args:
+        data: Scalar string, the content of a JPEG, PNG, GIF or BMP file.
+
+    Returns:
+        Scalar int32, an index of `KINDS`. GIF and BMP count as RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The head of the file is damaged.
+
+    Example:
+        >>> int(kind_of(tf.io.encode_png(tf.zeros((4, 4, 1), tf.uint8))))
+        1
+    """
+
+    def jpeg():
+        components = tf.io.extract_jpeg_shape(data)[2]
+        return tf.where(components == 1, GREYSCALE, tf.where(components == 4, CMYK, RGB))
+
+    def png():
+        # Bytes 24 and 25 of a PNG file: bits of a channel; colour type, 0 and 4 without colour.
+        depth, colour = tf.unstack(tf.io.decode_raw(tf.strings.substr(data, 24, 2), tf.uint8), 2)
+        grey = tf.where((colour == 0) | (colour == 4), GREYSCALE, RGB)
+        return tf.where(depth == 16, SIXTEEN_BIT, grey)
+
+    is_png = tf.strings.substr(data, 0, 4) == b"\x89PNG"
+    return tf.cond(
+        tf.io.is_jpeg(data), jpeg, lambda: tf.cond(is_png, png, lambda: tf.constant(RGB))
+    )
+
+
+def decode(data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = None) -> tf.Tensor:
+    """Decode an image file to RGB; of a JPEG only the wanted window.
+
+    Args:
+        data: Scalar string, the content of a JPEG, PNG, GIF (its first frame) or BMP file.
+            Greyscale, CMYK and 16 bits become 8-bit RGB; an alpha channel is dropped, and the EXIF
+            orientation is not applied.
+        window: A function of the image's size, int32 (height, width), that gives top, left, height
+            and width of the part wanted; None: the whole image.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file is damaged, also outside the window.
+
+    Example:
+        >>> decode(tf.io.encode_png(tf.zeros((4, 6, 1), tf.uint8))).shape
+        TensorShape([4, 6, 3])
+    """
+
+    def jpeg():
+        whole = functools.partial(tf.image.decode_jpeg, data, 3, dct_method="INTEGER_ACCURATE")
+        if window is None:
+            return whole()
+        part = window(tf.io.extract_jpeg_shape(data)[:2])
+        # A file without its end marker may be cut short where the window does not reach. Decoding
+        # all of it tells, in those few files.
+        return tf.cond(
+            tf.strings.substr(data, -2, 2) == b"\xff\xd9",
+            lambda: tf.image.decode_and_crop_jpeg(data, part, 3, dct_method="INTEGER_ACCURATE"),
+            lambda: _cut(whole(), part),
+        )
+
+    def other():
+        image = tf.ensure_shape(
+            tf.io.decode_image(data, 3, expand_animations=False), (None, None, 3)
+        )
+        return image if window is None else _cut(image, window(tf.shape(image)[:2]))
+
+    return tf.cond(tf.io.is_jpeg(data), jpeg, other)
+
+
+def _cut(image, window):
+    top, left, height, width = tf.unstack(window)
+    return tf.image.crop_to_bounding_box(image, top, left, height, width)
+
+
+def crop_window(
+    image_size: tf.Tensor,
+    draws: tf.Tensor,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (0.75, 1.333),
+) -> tf.Tensor:
+    """Place the random crop of training (RandomResizedCrop).
+
+    Ten attempts draw a part of the image's area (uniform) and a stretch (uniform in its logarithm);
+    the first that fits is put at a uniform place. If none fits, the largest centred window whose
+    stretch is in range is taken.
+
+    Args:
+        image_size: int32 `(2,)`: height and width in pixels.
+        draws: float32 `(22,)`, uniform in [0, 1): areas, stretches, and place.
+        scale: Least and largest part of the area, in (0, 1].
+        ratio: Least and largest stretch, width over height.
+
+    Returns:
+        int32 `(4,)`: top, left, height, width.
+
+    Example:
+        >>> crop_window(tf.constant([100, 200]), tf.fill([22], 0.5)).numpy()
+        array([  0,  33, 100, 133], dtype=int32)
+    """
+    height, width = image_size[0], image_size[1]
+    full_height, full_width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    part = scale[0] + (scale[1] - scale[0]) * draws[:_ATTEMPTS]
+    log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+    stretch = tf.exp(log_low + (log_high - log_low) * draws[_ATTEMPTS : 2 * _ATTEMPTS])
+    area = full_height * full_width * part
+    heights = tf.cast(tf.round(tf.sqrt(area / stretch)), tf.int32)
+    widths = tf.cast(tf.round(tf.sqrt(area * stretch)), tf.int32)
+    fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+
+    chosen = tf.argmax(fits)  # the first
+    limited_width = tf.cast(tf.round(full_height * ratio[1]), tf.int32)
+    limited_height = tf.cast(tf.round(full_width / ratio[0]), tf.int32)
+    some = tf.reduce_any(fits)
+    new_height = tf.where(some, heights[chosen], tf.minimum(height, limited_height))
+    new_width = tf.where(some, widths[chosen], tf.minimum(width, limited_width))
+    room = tf.stack([height - new_height, width - new_width])
+    drawn = tf.cast(tf.floor(draws[2 * _ATTEMPTS :] * tf.cast(room + 1, tf.float32)), tf.int32)
+    # A float32 product just below room + 1 may round up to it.
+    place = tf.where(some, tf.minimum(drawn, room), room // 2)
+    return tf.concat([place, [new_height, new_width]], 0)
+
+
+def training_image(
+    data: tf.Tensor,
+    size: tf.Tensor | tuple[int, int],
+    seed: tf.Tensor,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (0.75, 1.333),
+    flip: float = 0.5,
+) -> tf.Tensor:
+    """Decode, crop at random, resize and flip: a function of the arguments alone.
+
+    Args:
+        data: Scalar string, the content of an image file.
+        size: Height and width of the result in pixels.
+        seed: int64 `(2,)`; equal seeds give equal crops, on every machine.
+        scale: Least and largest part of the image's area, in (0, 1].
+        ratio: Least and largest stretch, width over height.
+        flip: Probability of a left-right flip.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file is damaged.
+
+    Example:
+        >>> data = tf.io.encode_jpeg(tf.zeros((60, 80, 3), tf.uint8))
+        >>> training_image(data, (32, 48), (0, 7)).shape
+        TensorShape([32, 48, 3])
+    """
+    draws = tf.random.stateless_uniform([_DRAWS], seed)
+    image = decode(data, lambda image_size: crop_window(image_size, draws[:-1], scale, ratio))
+    image = _resize(image, size)
+    return tf.cond(draws[-1] < flip, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def evaluation_image(
+    data: tf.Tensor, size: tuple[int, int], short_side: int | None = None
+) -> tf.Tensor:
+    """Decode, resize and cut out the centre, as the authors evaluate.
+
+    Args:
+        data: Scalar string, the content of an image file.
+        size: Height and width of the result in pixels.
+        short_side: Shorter side in pixels before the cut; None: 32 more than the longer of `size`.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file is damaged.
+    """
+    return evaluation_crop(decode(data), size, short_side)
+
+
+def evaluation_crop(
+    image: tf.Tensor, size: tuple[int, int], short_side: int | None = None
+) -> tf.Tensor:
+    """The authors' evaluation rule: the short side to size + 32, then the centre.
+
+    Bilinear with half-pixel centres, without antialiasing and rounded to whole grey levels, as
+    OpenCV's `INTER_LINEAR`.
+
+    Args:
+        image: `(h, w, 3)` uint8 or float, 0..255.
+        size: Height and width of the result in pixels.
+        short_side: Shorter side in pixels before the cut, at least the longer of `size`; None: 32
+            more than that.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Example:
+        >>> evaluation_crop(tf.zeros((300, 400, 3)), (256, 256)).shape
+        TensorShape([256, 256, 3])
+    """
+    short_side = short_side or max(size) + 32
+    height, width = tf.unstack(tf.shape(image)[:2])
+    # Integers: the long side is cut off, not rounded, and floats would cut off a pixel too many.
+    shorter = tf.minimum(height, width)
+    resized = _resize(image, (short_side * height // shorter, short_side * width // shorter))
+    top, left = (tf.shape(resized)[0] - size[0]) // 2, (tf.shape(resized)[1] - size[1]) // 2
+    return tf.image.crop_to_bounding_box(resized, top, left, *size)
+
+
+def _resize(image, size):
+    return tf.cast(tf.round(tf.image.resize(image, tf.cast(size, tf.int32))), tf.uint8)

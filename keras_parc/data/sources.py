@@ -1,0 +1,154 @@
+"""Where images come from: TensorFlow Datasets or a folder, opened as one thing, a TFDS builder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def open_source(source, data_dir: str | os.PathLike | None = None):
+    """Open an image-classification data set.
+
+    Args:
+        source: Name of a TensorFlow Datasets builder, as `"imagenet2012"` or
+            `"digit_scenes/classify"`; a folder `split/class/image`, with names ending in .jpg,
+            .jpeg or .png; or a TFDS builder.
+        data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`.
+
+    Returns:
+        A TFDS builder that can be read. Digit scenes are made at the first call; no other set is
+        downloaded.
+
+    Raises:
+        ImportError: tensorflow-datasets is not installed.
+        FileNotFoundError: The set is not there; the message says how to get it.
+        ValueError: There is no such set, or it is not one of images with a class each.
+
+    Example:
+        >>> open_source("no/such/folder/")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder 'no/such/folder' of images.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "Reading data sets needs tensorflow-datasets: pip install 'keras_parc[train]'."
+        ) from error
+    if isinstance(source, tfds.core.DatasetBuilder):
+        builder = source
+    elif Path(source).expanduser().is_dir():
+        builder = _open_folder(Path(source).expanduser())
+    elif isinstance(source, Path) or source.startswith((".", "~", "/")) or source.endswith("/"):
+        raise FileNotFoundError(f"There is no folder {str(Path(source))!r} of images.")
+    else:
+        builder = _named(source, data_dir)
+    if not is_folder(builder) and not builder.is_prepared():
+        _prepare(builder)
+    _check_features(builder)
+    return builder
+
+
+def is_folder(builder) -> bool:
+    """Whether a builder reads a folder of image files."""
+    import tensorflow_datasets as tfds
+
+    return isinstance(builder, tfds.folder_dataset.ImageFolder)
+
+
+def bounds(builder, split: str) -> tuple[str, int, int]:
+    """Split name, first example and end of a split or a part of it.
+
+    Args:
+        builder: A TFDS builder.
+        split: As in `tfds.load`: `"train"`, `"train[:1000]"`, `"train[10%:]"`.
+
+    Raises:
+        ValueError: There is no such split, or it is made of several parts.
+    """
+    import tensorflow_datasets as tfds
+
+    name, splits = split.split("[")[0].strip(), builder.info.splits
+    if name not in splits:
+        raise ValueError(
+            f"There is no split {name!r} in {builder.name!r}, which has "
+            f"{', '.join(splits) or 'none'}."
+        )
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"The split {split!r} of {builder.name!r} is wrong: {error}") from error
+    if len(parts) > 1:
+        raise ValueError(f"`split` must be one part of one split, got {split!r}.")
+    first, end = parts[0].from_ or 0, parts[0].to
+    end = splits[name].num_examples if end is None else end
+    if end <= first:
+        raise ValueError(f"There are no examples in {split!r} of {builder.name!r}.")
+    return name, first, end
+
+
+def _open_folder(folder: Path):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.folder_dataset.ImageFolder(str(folder))
+    if not builder.info.splits:
+        raise ValueError(
+            f"There are no images in {str(folder)!r}: expected split/class/image, for example "
+            "train/cat/1.jpg, with names ending in .jpg, .jpeg or .png."
+        )
+    return builder
+
+
+def _named(name: str, data_dir):
+    import tensorflow_datasets as tfds
+
+    import keras_parc.data.digit_scenes_dataset  # noqa: F401 (registers digit scenes)
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"{name!r} is neither a folder nor a data set of TensorFlow Datasets; see "
+            "https://www.tensorflow.org/datasets/catalog/overview for the names."
+        ) from error
+
+
+def _prepare(builder) -> None:
+    from keras_parc.data.digit_scenes_dataset import DigitScenes
+
+    if isinstance(builder, DigitScenes):  # made on the spot, nothing is downloaded
+        builder.download_and_prepare()
+        return
+    folder = Path(builder.data_dir)
+    root = folder.parents[2 if builder.builder_config else 1]
+    name = (
+        f"{builder.name}/{builder.builder_config.name}" if builder.builder_config else builder.name
+    )
+    steps = [f"The data set {name!r} is not in {str(folder)!r}."]
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        steps += [
+            "It has to be downloaded by hand: "
+            + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()),
+            f"The manual_dir is {str(root / 'downloads' / 'manual')!r}.",
+        ]
+    steps += [  # The command `tfds build` would need Apache Beam.
+        'Then prepare it once: python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', data_dir='{root}').download_and_prepare()\"",
+        "If it is somewhere else, name that folder (--data-dir).",
+    ]
+    raise FileNotFoundError("\n".join(steps))
+
+
+def _check_features(builder) -> None:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    for key, kind in kinds.items():
+        if key not in features or not isinstance(features[key], kind):
+            raise ValueError(
+                f"{builder.name!r} is not a set of images with a class each: its features "
+                f"{sorted(features)} have no {key!r} that is a {kind.__name__}."
+            )
+    if features["label"].num_classes is None:
+        raise ValueError(f"{builder.name!r} does not say how many classes it has.")

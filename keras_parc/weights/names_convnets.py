@@ -1,0 +1,139 @@
+"""The name map of the three ConvNets with ParC; see `keras_parc.weights.names`.
+
+Here the authors write `parc_H` or `gcc_H` for what runs along the height, the paper's ParC-V.
+"""
+
+import re
+
+import keras
+
+_RESNET_BLOCK = {  # stageN_blockM_... -> layer(N - 1).(M - 1). ...
+    "reduce_conv": "conv1",
+    "reduce_bn": "bn1",
+    "spatial_conv": "conv2",
+    "spatial_bn": "bn2",
+    "parc_v": "parc_H",
+    "parc_h": "parc_W",
+    "parc_bn": "bn2",
+    "expand_conv": "conv3",
+    "expand_bn": "bn3",
+    "shortcut_conv": "downsample.0",
+    "shortcut_bn": "downsample.1",
+}
+_MOBILENET_BLOCK = {  # the I-th stageN_irM_... -> features.I. ...
+    "expand_conv": "conv.0.0",
+    "expand_bn": "conv.0.1",
+    "depthwise_conv": "conv.1.0",
+    "depthwise_bn": "conv.1.1",
+    "project_conv": "conv.2",
+    "project_bn": "conv.3",
+}
+_MOBILENET_FIRST = {  # without an expansion
+    "depthwise_conv": "conv.0.0",
+    "depthwise_bn": "conv.0.1",
+    "project_conv": "conv.1",
+    "project_bn": "conv.2",
+}
+_MOBILENET_PARC = {
+    "expand_conv": "pw_expand.0",
+    "expand_bn": "pw_expand.1",
+    "parc_v": "gcc_H",
+    "parc_h": "gcc_W",
+    "depthwise_bn": "bn",
+    "project_conv": "pw_linear.0",
+    "project_bn": "pw_linear.1",
+}
+_CONVNEXT_BLOCK = {  # stageN_blockM_... -> stages.(N - 2).(M - 1). ...
+    "depthwise": "dwconv",
+    "parc_v": "gcc_H",
+    "parc_h": "gcc_W",
+    "ln": "norm",
+    "expand": "pwconv1",
+    "project": "pwconv2",
+    "scale": "",
+}
+_RESNET = {"stem_conv": "conv1", "stem_bn": "bn1", "predictions": "fc"}
+_MOBILENET = {
+    "stem_conv": "features.0.0",
+    "stem_bn": "features.0.1",
+    "head_expand_conv": "features.18.0",
+    "head_expand_bn": "features.18.1",
+    "predictions": "classifier.1",
+}
+_CONVNEXT = {
+    "stem_conv": "downsample_layers.0.0",
+    "stem_ln": "downsample_layers.0.1",
+    "head_ln": "norm",
+    "predictions": "head",
+}
+_PARC_VARIABLES = {
+    "base_position": "pe",
+    "base_kernel": "gcc_conv.weight",
+    "bias": "gcc_conv.bias",
+}
+
+
+def convnet_name(
+    model: keras.Model, layer: keras.layers.Layer, own: str, variables: dict[str, str]
+) -> str | None:
+    """The authors' tensor name of a variable, if `model` is one of the three ConvNets.
+
+    Args:
+        model: Any model.
+        layer: One of its layers.
+        own: Name of a variable of the layer.
+        variables: Names of variables here to the usual ones there.
+
+    Returns:
+        A key of the authors' state dict; None if `model` is none of the three.
+
+    Raises:
+        AttributeError: The layer has no counterpart: its name does not fit.
+        KeyError: The same.
+    """
+    module_of = _family({each.name for each in model.layers})
+    if module_of is None:
+        return None
+    module = module_of(model, layer.name)
+    if layer.name.endswith("_scale"):
+        return f"{module}{own}"
+    if layer.name.endswith(("_parc_v", "_parc_h")):
+        variables = _PARC_VARIABLES
+    return f"{module}.{variables[own]}"
+
+
+def _family(names: set[str]):
+    if "stem_pool" in names:
+        return _resnet
+    if "stage4_ir7_project_conv" in names:
+        return _mobilenet
+    return _convnext if "stem_ln" in names else None
+
+
+def _resnet(model: keras.Model, name: str) -> str:
+    if name in _RESNET:
+        return _RESNET[name]
+    stage, block, part = re.fullmatch(r"stage(\d)_block(\d)_(.+)", name).groups()
+    return f"layer{int(stage) - 1}.{int(block) - 1}.{_RESNET_BLOCK[part]}"
+
+
+def _mobilenet(model: keras.Model, name: str) -> str:
+    if name in _MOBILENET:
+        return _MOBILENET[name]
+    block, part = re.fullmatch(r"(stage\d_ir\d)_(.+)", name).groups()
+    found = (re.match(r"stage\d_ir\d(?=_)", layer.name) for layer in model.layers)
+    blocks = list(dict.fromkeys(match[0] for match in found if match))
+    parts = _MOBILENET_FIRST if block == blocks[0] else _MOBILENET_BLOCK
+    if any(layer.name == f"{block}_parc_v" for layer in model.layers):
+        parts = _MOBILENET_PARC
+    return f"features.{blocks.index(block) + 1}.{parts[part]}"
+
+
+def _convnext(model: keras.Model, name: str) -> str:
+    if name in _CONVNEXT:
+        return _CONVNEXT[name]
+    between = re.fullmatch(r"stage(\d)_downsample_(ln|conv)", name)
+    if between:
+        return f"downsample_layers.{int(between[1]) - 2}.{('ln', 'conv').index(between[2])}"
+    stage, block, part = re.fullmatch(r"stage(\d)_block(\d)_(.+)", name).groups()
+    return f"stages.{int(stage) - 2}.{int(block) - 1}.{_CONVNEXT_BLOCK[part]}"

@@ -1,0 +1,211 @@
+"""The published weights as a table: source, checksum, licence, input, accuracy."""
+
+from dataclasses import dataclass
+
+_FOLDER = "main/pretrained_models"
+_REPOSITORIES = ("hkzhang91/EdgeFormer", "hkzhang91/ParC-Net")  # one repository under two names
+_PAPER = "ParC-Net (ECCV 2022, arXiv 2203.03952)"
+
+
+def _urls(task: str) -> tuple[str, ...]:
+    return tuple(
+        f"https://raw.githubusercontent.com/{repository}/{_FOLDER}/{task}/checkpoint_ema_avg.pt"
+        for repository in _REPOSITORIES
+    )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published file of weights, and what a user has to know about it.
+
+    Args:
+        name: Name of the file in a cache.
+        model: The constructor it is for, a name in `keras_parc`.
+        weights: What to pass to the constructor as `weights`.
+        task: "classification", "detection" or "segmentation".
+        data: What it was trained on.
+        urls: Where it is served; all serve the same file.
+        git_blob: SHA-1 of `"blob <size>\\0"` and the content: the name git gives the file.
+        mebibytes: Its size as the authors tell it; a larger download is cut off.
+        classes: Number of classes, with the background where the task has one.
+        input_size: `(height, width)` it was evaluated at, in pixels.
+        metric: The published result.
+        metric_source: Who published it and where.
+        scope: What the file puts before the backbone's names; "" for a classifier.
+        ignored: Beginnings of the names of the parts that a backbone does without.
+        channel_order: Of the input.
+        value_range: Of the input.
+        licence: Of the weights.
+
+    Example:
+        >>> import keras_parc
+        >>> preset = keras_parc.list_presets()[0]
+        >>> preset.model, preset.weights, preset.metric
+        ('ParCNetS', 'imagenet', 'top-1 78.6 %')
+    """
+
+    name: str
+    model: str
+    weights: str
+    task: str
+    data: str
+    urls: tuple[str, ...]
+    git_blob: str
+    mebibytes: float
+    classes: int
+    input_size: tuple[int, int]
+    metric: str
+    metric_source: str
+    scope: str = ""
+    ignored: tuple[str, ...] = ()
+    channel_order: str = "BGR"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    licence: str = "not stated: the authors' repository names none"
+
+
+PRESETS = (
+    Preset(
+        name="parc_net_s_imagenet",
+        model="ParCNetS",
+        weights="imagenet",
+        task="classification",
+        data="ImageNet-1k",
+        urls=_urls("classification"),
+        git_blob="367cc54e647be71888a6e2b4d211949d847a791c",
+        mebibytes=20.0,
+        classes=1000,
+        input_size=(256, 256),
+        metric="top-1 78.6 %",
+        metric_source=f"{_PAPER}, Table 1",
+    ),
+    Preset(
+        name="parc_net_s_coco",
+        model="ParCNetS",
+        weights="coco",
+        task="detection",
+        data="MS-COCO",
+        urls=_urls("detection"),
+        git_blob="f465ef8880bb6dff3f808435aa2f087f6601c129",
+        mebibytes=20.7,
+        classes=81,
+        input_size=(320, 320),
+        metric="mAP 28.8 (with SSDLite)",
+        metric_source=_PAPER,
+        scope="encoder.",
+        ignored=("extra_layers.", "ssd_heads."),
+    ),
+    Preset(
+        name="parc_net_s_voc",
+        model="ParCNetS",
+        weights="voc",
+        task="segmentation",
+        data="PASCAL VOC 2012",
+        urls=_urls("segmentation"),
+        git_blob="3802a9cb0de28a3d8de3606e3a2298f941319195",
+        mebibytes=22.5,
+        classes=21,
+        input_size=(512, 512),
+        metric="mIoU 79.7 % (with DeepLabV3)",
+        metric_source=_PAPER,
+        scope="encoder.",
+        ignored=("seg_head.",),
+    ),
+)
+
+
+def list_presets() -> tuple[Preset, ...]:
+    """List the published weights that `weights=` can name.
+
+    Returns:
+        A `Preset` for each file: model, name, task, source, checksum, licence, input, accuracy.
+
+    Example:
+        >>> import keras_parc
+        >>> [(preset.model, preset.weights) for preset in keras_parc.list_presets()]
+        [('ParCNetS', 'imagenet'), ('ParCNetS', 'coco'), ('ParCNetS', 'voc')]
+    """
+    return PRESETS
+
+
+def find_preset(model: str | None, weights: str, include_top: bool) -> Preset:
+    """Find the preset of a constructor, before anything is built or downloaded.
+
+    Args:
+        model: Name of the constructor; None for a model that has no presets.
+        weights: The name that was asked for.
+        include_top: Whether the model has a classifier.
+
+    Raises:
+        ValueError: There is no such preset, or it has no classifier and one is asked for.
+
+    Example:
+        >>> find_preset("ParCNetS", "coco", include_top=False).task
+        'detection'
+    """
+    for preset in list_presets():
+        if (preset.model, preset.weights) == (model, weights):
+            break
+    else:
+        known = ", ".join(f"{preset.model}: {preset.weights!r}" for preset in list_presets())
+        raise ValueError(
+            f"`weights={weights!r}`: {model or 'this model'} has no pretrained weights of this "
+            f"name. There are {known}. Otherwise pass None (random weights) or the path of a "
+            ".weights.h5 or .keras file."
+        )
+    if preset.scope and include_top:
+        raise ValueError(
+            f"`weights={weights!r}` are of {preset.task} and have no classifier: pass "
+            "`include_top=False`, and take the maps of `keras_parc.features(model)`."
+        )
+    return preset
+
+
+def model_card(preset: Preset) -> str:
+    """Describe a preset in Markdown.
+
+    Args:
+        preset: One of `list_presets()`.
+
+    Returns:
+        A page: use, origin, licence, input, result, limits.
+
+    Example:
+        >>> print(model_card(list_presets()[0]).splitlines()[0])
+        # ParCNetS(weights="imagenet")
+    """
+    top = ", include_top=False" if preset.scope else ""
+    low, high = preset.value_range
+    part = (
+        "The backbone, stages 1 to 5, is loaded; `head_expand` and any head of yours start random."
+        if preset.scope
+        else "With another number of classes everything but the classifier is loaded."
+    )
+    sources = "\n".join(f"- <{url}>" for url in preset.urls)
+    height, width = preset.input_size
+    return f"""# {preset.model}(weights="{preset.weights}")
+
+```python
+import keras_parc
+
+model = keras_parc.{preset.model}(weights="{preset.weights}"{top}, include_preprocessing=True)
+```
+
+| | |
+|---|---|
+| task | {preset.task}, {preset.classes} classes |
+| trained on | {preset.data}, by the authors of ParC-Net |
+| input | {preset.channel_order}, {low:g} to {high:g}, evaluated at {height}x{width}; \
+`include_preprocessing=True` takes RGB 0..255 |
+| published result | {preset.metric}; {preset.metric_source} |
+| licence of the weights | {preset.licence} |
+| file | {preset.mebibytes} MiB, git blob `{preset.git_blob}` |
+
+{part} The result is the authors'; it was not measured again here.
+
+Source, a PyTorch file that is verified and converted at first use:
+
+{sources}
+
+Without a network: save it as `{preset.name}.pt` in a folder and set `KERAS_PARC_WEIGHTS` to the
+folder.
+"""

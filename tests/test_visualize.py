@@ -1,0 +1,112 @@
+"""Grad-CAM: finds what speaks for a class, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_parc
+from keras_parc.visualize import overlay
+
+pytestmark = pytest.mark.any_backend
+
+
+def brightness(softmax="inside"):
+    """Class 0 speaks for red, class 1 for green: 1x1 convolution, pooling, dense."""
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(2, 1, use_bias=False, activation="relu", name="map")(image)
+    x = layers.AveragePooling2D(2, name="small")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    dense = layers.Dense(2, activation="softmax" if softmax == "inside" else None, name="scores")
+    x = dense(x)
+    if softmax == "layer":
+        x = layers.Softmax()(x)
+    if softmax == "activation":
+        x = layers.Activation("softmax")(x)
+    model = keras.Model(image, x, name="brightness")
+    model.get_layer("map").set_weights([np.eye(3, 2, dtype="float32")[None, None]])
+    dense.set_weights([np.float32([[30, -30], [-30, 30]]), np.zeros(2, "float32")])
+    return model
+
+
+def spots():
+    """Red at the top left, a weaker green at the bottom right."""
+    image = np.zeros((16, 24, 3), "float32")
+    image[2:6, 2:6, 0] = 1.0
+    image[10:14, 16:22, 1] = 0.5
+    return image
+
+
+@pytest.mark.parametrize("softmax", ["inside", "layer", "activation", "none"])
+def test_each_class_has_its_own_spot(softmax):
+    model = brightness(softmax)
+    for name in (None, "map"):
+        red = keras_parc.grad_cam(model, spots(), 0, layer=name)
+        green = keras_parc.grad_cam(model, spots(), 1, layer=name)
+        for heat, rows, columns in ((red, (2, 6), (2, 6)), (green, (10, 14), (16, 22))):
+            assert heat.shape == (16, 24)
+            assert heat.dtype == np.float32
+            assert (heat.min(), heat.max()) == (0, 1)
+            inside = np.zeros_like(heat, bool)
+            inside[slice(*rows), slice(*columns)] = True
+            assert heat[inside].min() > 0.3
+            assert heat[~inside].mean() < 0.1
+    predicted = keras_parc.grad_cam(model, spots())  # There is more red.
+    np.testing.assert_array_equal(predicted, keras_parc.grad_cam(model, spots(), 0))
+
+
+def test_the_equation():
+    """Against the closed form: behind the last map there is only a mean and a dense layer."""
+    model = keras_parc.ParCNetXS(input_shape=(96, 64, 3), classes=4)
+    x = np.random.default_rng(0).normal(size=(96, 64, 3)).astype("float32")
+    heat = keras_parc.grad_cam(model, x, 2)
+    features = keras.Model(model.input, model.get_layer("head_expand_act").output)(x[None])
+    kernel = ops.convert_to_numpy(model.get_layer("predictions").kernel)
+    expected = np.maximum(ops.convert_to_numpy(features)[0] @ kernel[:, 2], 0)
+    expected = ops.image.resize(expected[..., None], (96, 64), data_format="channels_last")
+    expected = ops.convert_to_numpy(expected)[..., 0]
+    np.testing.assert_allclose(heat, expected / expected.max(), atol=1e-5)
+    # The model is as before: its layers have one output each.
+    keras_parc.features(model)
+
+
+def test_nothing_speaks_for_the_class():
+    model = brightness()
+    image = spots()
+    image[..., 0] = 0
+    assert keras_parc.grad_cam(model, image, 0).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_index": 2}, r"in 0..1, got 2"),
+        ({"class_index": -1}, r"in 0..1, got -1"),
+        ({"layer": "no"}, "'brightness' has no layer 'no'"),
+        ({"layer": "scores"}, r"'scores' is no map, but \(None, 2\)"),
+        ({"image": np.zeros((16, 16))}, r"must be \(None, None, 3\).*got \(16, 16\)"),
+        ({"image": np.zeros((16, 16, 4))}, r"got \(16, 16, 4\)"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_parc.grad_cam(brightness(), **({"image": spots()} | arguments))
+
+
+def test_wrong_models():
+    model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_top=False)
+    with pytest.raises(ValueError, match=r"is no classifier: its outputs are"):
+        keras_parc.grad_cam(model, np.zeros((32, 32, 3)))
+
+
+def test_overlay():
+    pytest.importorskip("matplotlib", reason="matplotlib (the extra 'plots') is not installed")
+    heat = np.zeros((4, 6), "float32")
+    heat[1, 2] = 1
+    picture = overlay(np.full((4, 6, 3), 100), heat)
+    assert picture.dtype == np.uint8
+    assert picture[1, 2].tolist() == [114, 50, 50]  # half dark red
+    assert picture[0, 0].tolist() == [50, 50, 114]  # half dark blue
+    np.testing.assert_array_equal(overlay(np.full((4, 6, 3), 100), heat, 0.0), 100)
+    with pytest.raises(ValueError, match=r"size of `heat` \(4, 6\), got \(6, 4, 3\)"):
+        overlay(np.zeros((6, 4, 3)), heat)
