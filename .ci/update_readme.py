@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md: `make readme`.
+"""Write the generated tables of README.md and tflite/README.md: `make readme`.
 
 The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
 a copy of the `report.json` of a real `make demo`.
@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 
 import convnet_tables
+import runtime_tables
 
 import keras_parc
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+TFLITE_README = ROOT / "tflite/README.md"
 # Accuracy as published: ParC-Net's paper, Table 1; no XS and H there.
 MODELS = {
     "ParCNetXS": "",
@@ -70,21 +72,30 @@ def demo() -> str:
     return "\n".join(lines)
 
 
-def filled(text: str) -> str:
-    """`text` with the part between each pair of markers made anew."""
-    tables = {"models": models(), "presets": presets(), "demo": demo()}
+def pages() -> dict[Path, dict[str, str]]:
+    """The tables of each page, by the name of their markers."""
+    found = {README: {"models": models(), "presets": presets(), "demo": demo()}, TFLITE_README: {}}
     if convnet_tables.FIGURES.is_file():
-        tables["convnets"] = convnet_tables.convnets()
+        found[README]["convnets"] = convnet_tables.convnets()
+    if runtime_tables.FIGURES.is_file():
+        found[TFLITE_README]["runtimes"] = runtime_tables.runtimes()
+    return found
+
+
+def filled(text: str, tables: dict[str, str]) -> str:
+    """`text` with the part between each pair of markers made anew."""
     for name, table in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda _, t=table: t + "\n", text, flags=re.DOTALL)
-        assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"
+        assert count == 1, f"expected the markers <!-- {name} --> and <!-- /{name} --> once"
     return text
 
 
 if __name__ == "__main__":
-    old = README.read_text()
-    new = filled(old)
-    if "--check" in sys.argv:
-        sys.exit(0 if new == old else "README.md is not up to date: run `make readme`.")
-    README.write_text(new)
+    for page, tables in pages().items():
+        old = page.read_text()
+        new = filled(old, tables)
+        if "--check" not in sys.argv:
+            page.write_text(new)
+        elif new != old:
+            sys.exit(f"{page.relative_to(ROOT)} is not up to date: run `make readme`.")

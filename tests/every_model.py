@@ -29,7 +29,7 @@ class Case:
     build: Callable[..., keras.Model]
     sizes: tuple[tuple[int, int], ...]  # whose partitions are counted
     emulated: tuple[int, int] | None  # the size on all runtimes; None: tested on LiteRT only
-    measured: tuple[int, int] = (256, 256)  # the size of the table that `make runtimes` writes
+    measured: tuple[int, int] | None = (256, 256)  # in the table that `make runtimes` writes
     targets: tuple[str, ...] = ("litert", "portable")  # one where all give the same file
     operations: frozenset[str] = OPERATIONS
     whole: tuple[str | None, ...] = (None, "int8")  # what XNNPACK runs in one piece
@@ -58,13 +58,15 @@ MODELS = (
         keras_parc.ParCResNet50,
         ((64, 64),),
         None,
+        None,
         operations=OPERATIONS | {"MAX_POOL_2D"},
     ),
-    Case("ParCMobileNetV2", keras_parc.ParCMobileNetV2, ((64, 64), (224, 224)), None),
+    Case("ParCMobileNetV2", keras_parc.ParCMobileNetV2, ((64, 64), (224, 224)), None, None),
     Case(
         "ParCConvNeXtXT",
         keras_parc.ParCConvNeXtXT,
         ((64, 64), (224, 224)),
+        None,
         None,
         operations=OPERATIONS | {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"},
     ),

@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc):
         for quantize, target in itertools.product((None, "int8"), case.targets):
             for runtime, (own, marker, _) in RUNTIMES.items():
                 meant = own == target or len(case.targets) == 1
-                if full or (case.emulated and marker and meant):
+                if case.measured if full else case.emulated and marker and meant:
                     name = f"{case.name}-{quantize or 'fp32'}-{target}-{runtime}"
                     marks = getattr(pytest.mark, marker) if marker else ()
                     values = ((case, quantize, target), runtime)
