@@ -1,8 +1,8 @@
 """The models whose files must run everywhere: one that joins `MODELS` joins those tests."""
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -33,8 +33,7 @@ class Case:
     targets: tuple[str, ...] = ("litert", "portable")  # one where all give the same file
     operations: frozenset[str] = OPERATIONS
     whole: tuple[str | None, ...] = (None, "int8")  # what XNNPACK runs in one piece
-    # Runtimes whose reference kernels cannot run it, and what they say.
-    without_reference: Mapping[str, str] = field(default_factory=dict)
+    without_reference: tuple[str, ...] = ()  # runtimes whose reference kernels lack an operation
 
 
 # A height of 256 has the 32 taps whose form depends on the target; a width of 32 saves time.
@@ -50,8 +49,7 @@ MODELS = (
         targets=("litert",),
         operations=OPERATIONS | {"RESIZE_BILINEAR", "RSQRT", "SUB"},
         whole=(None,),
-        # Six dimensions.
-        without_reference=dict.fromkeys(("x86", "armv7x", "armv7"), "TRANSPOSE"),
+        without_reference=("x86", "armv7x", "armv7"),  # TRANSPOSE of six dimensions
     ),
     Case(
         "ParCResNet50",

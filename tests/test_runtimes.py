@@ -149,7 +149,7 @@ def with_reference_kernels(case, file, runtime, out):
     """The difference from here where both run TFLite's reference kernels, which are plain code."""
     arguments = (str(file.path), str(out), runtime, file.inputs, "BUILTIN_REF", 1)
     if runtime in case.without_reference:
-        with pytest.raises(compare.ToolError, match=case.without_reference[runtime]):
+        with pytest.raises(compare.ToolError, match="Didn't find op"):
             compare.infer(*arguments)
         return ""
     compare.infer(*arguments)
