@@ -53,10 +53,7 @@ def main(arguments=None):
     parser.add_argument("--runs", type=positive, default=2, metavar="N", help="(2)")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="(1)")
     parser.add_argument(
-        "--kernels",
-        choices=["AUTO", "BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"],
-        default="AUTO",
-        help="XNNPACK, or plain code",
+        "--kernels", choices=["AUTO", "BUILTIN_REF"], default="AUTO", help="XNNPACK, or plain code"
     )
     args = parser.parse_args(arguments)
     try:
