@@ -33,6 +33,9 @@ class Case:
     targets: tuple[str, ...] = ("litert", "portable")  # one where all give the same file
     operations: frozenset[str] = OPERATIONS
     whole: tuple[str | None, ...] = (None, "int8")  # what XNNPACK runs in one piece
+    # Whether random features tell the pictures apart: a head taught on the ConvNets' amplifies
+    # rounding, so theirs stays random and says nothing about int8.
+    telling: bool = True
     without_reference: tuple[str, ...] = ()  # runtimes whose reference kernels lack an operation
 
 
@@ -58,8 +61,16 @@ MODELS = (
         None,
         None,
         operations=OPERATIONS | {"MAX_POOL_2D"},
+        telling=False,
     ),
-    Case("ParCMobileNetV2", keras_parc.ParCMobileNetV2, ((64, 64), (224, 224)), None, None),
+    Case(
+        "ParCMobileNetV2",
+        keras_parc.ParCMobileNetV2,
+        ((64, 64), (224, 224)),
+        None,
+        None,
+        telling=False,
+    ),
     Case(
         "ParCConvNeXtXT",
         keras_parc.ParCConvNeXtXT,
@@ -67,6 +78,7 @@ MODELS = (
         None,
         None,
         operations=OPERATIONS | {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"},
+        telling=False,
     ),
 )
 
@@ -97,6 +109,8 @@ def taught(case: Case, size: tuple[int, int]) -> keras.Model:
             layer.momentum = 0
     images = pictures(*size)
     model(images, training=True)
+    if not case.telling:
+        return model
     head = model.layers[-1]
     features = np.asarray(keras.Model(model.input, head.input)(images, training=False))
     mean = features.mean(0)

@@ -51,9 +51,10 @@ def test_every_model(folder, case, size, quantize):
     assert (found.input_dtype, found.output_dtypes) == ("float32", ("float32",))
     assert found.input_shape == (1, *size, 3)
     assert found.size == path.stat().st_size
-    agreement = keras_parc.agreement(source, path, x)
-    assert agreement.same_class == 1
-    assert agreement.signal_to_noise_db > (10 if quantize else 90)
+    if case.telling or quantize is None:
+        agreement = keras_parc.agreement(source, path, x)
+        assert agreement.same_class == 1
+        assert agreement.signal_to_noise_db > (10 if quantize else 90)
 
 
 def test_what_stays_float_in_int8(folder):
