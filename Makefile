@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # TensorFlow's own log: warnings and errors only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test benchmark test-torch test-arm test-web test-mediapipe lint format readme lock clean
+.PHONY: demo test benchmark test-torch test-runtimes test-arm test-web test-mediapipe runtimes \
+  lint format readme lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -19,9 +20,13 @@ test-torch: $(VENV)/.installed
 	$(BIN)/pip install torch==2.13.0
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend
 
-# Installs qemu and foreign packages into .arm/, as a plain user.
+# .tflite files on every other runtime; a test says why it skips where one cannot be had.
+# .ci/packages.txt has the Debian packages. The three parts: test-arm, test-web, test-mediapipe.
+test-runtimes: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "arm or web or mediapipe"
+
+# Emulated ARM and tflite-runtime 2.14; puts foreign packages into .arm/, as a plain user.
 test-arm: $(VENV)/.installed
-	tflite/emulation/setup.sh .arm armv7x armv7 arm64
 	$(BIN)/python -m pytest -m arm
 
 # Half an hour: exports all models, times them against each other, counts instructions on emulated
@@ -47,13 +52,19 @@ benchmark: $(VENV)/.installed
 readme: $(VENV)/.installed
 	$(BIN)/python .ci/update_readme.py
 
-# The browser's runtime in headless Chromium; .ci/packages.txt has what it needs.
+# The browser's runtime in headless Chromium.
 test-web: $(VENV)/.installed
 	$(BIN)/python -m pytest -m web
 
-# MediaPipe gets an environment of its own, .mediapipe/; .ci/packages.txt has what it needs.
+# MediaPipe gets an environment of its own, .mediapipe/.
 test-mediapipe: $(VENV)/.installed
 	$(BIN)/python -m pytest -m mediapipe
+
+# Partitions and agreement of every model's files on every runtime.
+runtimes: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "" tests/test_runtimes.py \
+	  --runtimes-csv tflite/results/runtimes.csv
+	$(BIN)/python .ci/update_readme.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

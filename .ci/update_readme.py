@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md: `make readme`.
+"""Write the generated tables of README.md and tflite/README.md: `make readme`.
 
 The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
 a copy of the `report.json` of a real `make demo`; those of speed from what `make benchmark` wrote.
@@ -8,15 +8,18 @@ import json
 import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import benchmark_tables
 import convnet_tables
+import runtime_tables
 
 import keras_parc
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+TFLITE_README = ROOT / "tflite/README.md"
 # Accuracy as published: ParC-Net's paper, Table 1; no XS and H there.
 MODELS = {
     "ParCNetXS": "",
@@ -72,29 +75,34 @@ def demo() -> str:
 
 
 TABLES = {
-    "models": models,
-    "presets": presets,
-    "demo": demo,
-    "convnets": convnet_tables.convnets,
-    "ratios": benchmark_tables.ratios,
-    "latency": benchmark_tables.models,
-    "sizes": benchmark_tables.sizes,
+    README: {
+        "models": models,
+        "presets": presets,
+        "demo": demo,
+        "convnets": convnet_tables.convnets,
+        "ratios": benchmark_tables.ratios,
+        "latency": benchmark_tables.models,
+        "sizes": benchmark_tables.sizes,
+    },
+    TFLITE_README: {"runtimes": runtime_tables.runtimes},
 }
 
 
-def filled(text: str) -> str:
+def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
     """`text` with the part between each pair of markers made anew."""
-    for name, make in TABLES.items():
+    for name, make in tables.items():
         pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
         table = make() + "\n"
         text, count = re.subn(pattern, lambda _, t=table: t, text, flags=re.DOTALL)
-        assert count == 1, f"README.md needs the markers <!-- {name} --> and <!-- /{name} --> once"
+        assert count == 1, f"expected the markers <!-- {name} --> and <!-- /{name} --> once"
     return text
 
 
 if __name__ == "__main__":
-    old = README.read_text()
-    new = filled(old)
-    if "--check" in sys.argv:
-        sys.exit(0 if new == old else "README.md is not up to date: run `make readme`.")
-    README.write_text(new)
+    for page, tables in TABLES.items():
+        old = page.read_text()
+        new = filled(old, tables)
+        if "--check" not in sys.argv:
+            page.write_text(new)
+        elif new != old:
+            sys.exit(f"{page.relative_to(ROOT)} is not up to date: run `make readme`.")

@@ -1,37 +1,21 @@
-"""What the tools and the runtimes do on ARM Linux, under emulation.
-
-The emulated machines lie in $KERAS_PARC_ARM or .arm/; they are set up here where they are not yet.
-Skipped only where they cannot be had, with the reason setup.sh gives.
-"""
+"""What the tools and the runtimes do on ARM Linux, under emulation."""
 
 import csv
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from clients import ARM, EMULATION, TARGETS, TOOLS, command
 from tflite_models import HALVES, attach_metadata, conv_net, convert, half_white, halves
 
-ROOT = Path(__file__).parents[1]
-TOOLS = ROOT / "tflite"
-EMULATION = TOOLS / "emulation"
+import keras_parc
+
 RUN_ARM = EMULATION / "run_arm"
-ARM = Path(os.environ.get("KERAS_PARC_ARM", ROOT / ".arm")).resolve()
-TARGETS = {"armv7x": "3.9", "armv7": "3.11", "arm64": "3.11"}  # and their Python
-CANNOT_BE_HAD = 3
 
-pytestmark = pytest.mark.arm
+pytestmark = [pytest.mark.arm, pytest.mark.usefixtures("emulation")]
 on_each_target = pytest.mark.parametrize("target", TARGETS)
-
-
-def command(*arguments, **env):
-    env = {**os.environ, "KERAS_PARC_ARM": str(ARM), **env}
-    arguments = list(map(str, arguments))
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, env=env)
 
 
 def compare(folder, *arguments):
@@ -41,14 +25,6 @@ def compare(folder, *arguments):
     assert done.returncode in (0, 1), done.stderr
     with open(path) as file:
         return done.returncode, {(row["model"], row["target"]): row for row in csv.DictReader(file)}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def emulation():
-    done = command(EMULATION / "setup.sh", ARM, *TARGETS)
-    if done.returncode == CANNOT_BE_HAD:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
 
 
 def pictures():
@@ -168,6 +144,20 @@ def test_dense_layer_without_bias_crashes_armv7(folder):
     done = command(RUN_ARM, "armv7x", EMULATION / "infer.py", path, folder / "o.npz")
     assert done.returncode == 128 + 11
     assert "run_arm: killed by SIGSEGV on armv7x" in done.stderr
+
+
+def test_our_dense_layer_without_bias_runs(folder):
+    """The export keeps clear of that fault."""
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Dense(16, use_bias=False)(image))
+    path = keras_parc.to_tflite(
+        model,
+        folder / "our_dense.tflite",
+        quantize="int8",
+        calibration=pictures()[:, :32:4, :32:4] / 255,
+    )
+    code, found = compare(folder, path)
+    assert code == 0, found
 
 
 @on_each_target

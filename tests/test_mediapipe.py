@@ -1,50 +1,20 @@
-"""Exported files in MediaPipe Tasks, against Keras.
+"""Exported files in MediaPipe Tasks, against Keras."""
 
-MediaPipe lies in $KERAS_PARC_MEDIAPIPE or .mediapipe/; it is set up here where it is not yet.
-Skipped only where it cannot be had, with the reason environments/mediapipe.sh gives.
-"""
-
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from clients import mediapipe
 from tflite_models import HALVES, SIDE, convert, detector, halves
 
 import keras_parc
 from keras_parc.lite.metadata import Metadata, add_metadata
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = ROOT / "tests" / "environments"
-MEDIAPIPE = Path(os.environ.get("KERAS_PARC_MEDIAPIPE", ROOT / ".mediapipe")).resolve()
-CANNOT_BE_HAD = 3
 LABELS = [*(f"class {i}" for i in range(8)), "Grüße", "猫"]
 
-pytestmark = pytest.mark.mediapipe
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    script = ENVIRONMENTS / "mediapipe.sh"
-    done = subprocess.run([script, MEDIAPIPE], capture_output=True, text=True, timeout=600)
-    if done.returncode == CANNOT_BE_HAD:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
-
-
-def mediapipe(task, content, images, folder):
-    """Run a task in a process of its own: some of MediaPipe's errors hang."""
-    (folder / "model.tflite").write_bytes(content)
-    np.save(folder / "images.npy", images)
-    command = [MEDIAPIPE / "venv/bin/python", ENVIRONMENTS / "mediapipe_client.py", task]
-    command += [folder / "model.tflite", folder / "images.npy"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+pytestmark = [pytest.mark.mediapipe, pytest.mark.usefixtures("mediapipe_environment")]
 
 
 def pictures():

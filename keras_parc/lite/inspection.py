@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +49,12 @@ def inspect(path: str | os.PathLike) -> Inspection:
     """
     interpreter = open_file(path)
     nodes = interpreter._get_ops_details()
-    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Inspection(
         size=Path(path).stat().st_size,
         operations=dict(Counter(operators(path)).most_common()),
-        partitions=len(delegates),
-        outside=dict(Counter(_outside(nodes, delegates, outputs)).most_common()),
+        partitions=sum(node["op_name"] == "DELEGATE" for node in nodes),
+        outside=dict(Counter(outside(nodes, [each["index"] for each in outputs])).most_common()),
         input_shape=tuple(int(side) for side in image["shape"]),
         input_dtype=np.dtype(image["dtype"]).name,
         output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
@@ -72,15 +71,25 @@ def _smallest_runtime(content: bytes) -> str:
     return ""
 
 
-def _outside(nodes, delegates, outputs) -> list[str]:
-    """Names of the operations that run, found from the outputs backwards.
+def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
+    """Names of the operations that a runtime runs with its own kernels.
 
     The runtime lists replaced operations too: where a delegate makes a tensor, they do not run.
+    So these are found from the outputs backwards.
+
+    Args:
+        nodes: What the interpreter's `_get_ops_details` gives, of any runtime.
+        outputs: The numbers of the output tensors.
+
+    Example:
+        >>> add = {"index": 0, "op_name": "ADD", "inputs": [0, 0], "outputs": [1]}
+        >>> outside([add, add | {"index": 1, "op_name": "DELEGATE"}], [1]), outside([add], [1])
+        ([], ['ADD'])
     """
     maker = {}
-    for node in [*nodes, *delegates]:
+    for node in sorted(nodes, key=lambda node: node["op_name"] == "DELEGATE"):
         maker.update({int(tensor): node for tensor in node["outputs"]})
-    running, waiting = {}, [each["index"] for each in outputs]
+    running, waiting = {}, list(outputs)
     while waiting:
         node = maker.get(int(waiting.pop()))
         if node is not None and node["index"] not in running:

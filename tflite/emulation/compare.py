@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Run .tflite models here and on emulated ARM, and compare what they compute.
+"""Run .tflite models here, on emulated ARM and on tflite-runtime, and compare what they compute.
 
-    python compare.py MODEL... [--targets armv7x armv7 arm64] [--lsb 4] [--rel 1e-4] [--csv FILE]
+    python compare.py MODEL... [--targets TARGET...] [--lsb 4] [--rel 1e-4] [--csv FILE]
 
 A target is compared with the kernels of its own kind here: with XNNPACK, or where its runtime has
 none with the built-in ones, which round int8 otherwise. Outputs from int8 arithmetic may differ by
@@ -26,15 +26,17 @@ from run import ToolError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # For each target, the kernels here that compute as its runtime does.
-KERNELS = {"armv7x": "AUTO", "armv7": "BUILTIN_REF", "arm64": "AUTO"}
+KERNELS = {"armv7x": "AUTO", "armv7": "BUILTIN_REF", "arm64": "AUTO", "x86": "BUILTIN_REF"}
+EMULATED = ["armv7x", "armv7", "arm64"]
 COLUMNS = ["model", "target", "machine", "runtime", "partitions", "instructions", "lsb", "rel"]
 COLUMNS += ["top1_same", "verdict"]
 
 
-def infer(model, out, target=None, inputs=None, kernels="AUTO", timeout=600):
+def infer(model, out, target=None, inputs=None, kernels="AUTO", runs=2, timeout=600):
     """Run infer.py here or on a target; return its facts. Raise ToolError where it fails."""
     command = [sys.executable] if target is None else [os.path.join(HERE, "run_arm"), target]
     command += [os.path.join(HERE, "infer.py"), model, out, "--kernels", kernels]
+    command += ["--runs", str(runs)]
     command += ["--inputs", inputs] if inputs else []
     where = f"on {target}" if target else "here"
     count = f"{out}.count"
@@ -56,7 +58,7 @@ def infer(model, out, target=None, inputs=None, kernels="AUTO", timeout=600):
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ToolError(f"failed {where}: {lines[-1]}")
     facts = json.loads(done.stdout)
-    if target is not None:
+    if target not in (None, "x86"):
         with open(count) as file:  # the last inference: the first still packs weights
             facts["instructions"] = int(file.read().split()[-1])
     return facts
@@ -103,7 +105,9 @@ def show(row):
     """Print one row."""
     parts = [f"{row['model']:28} {row['target']:7}"]
     if row["top1_same"] != "":
-        parts.append(f"{row['instructions'] / 1e6:9.2f} M  {row['partitions']:2} XNNPACK")
+        counted = row["instructions"]
+        counted = f"{counted / 1e6:9.2f} M" if counted != "" else " " * 11
+        parts.append(f"{counted}  {row['partitions']:2} XNNPACK")
         amounts = [f"{row[unit]:.2g} {unit}" for unit in ("lsb", "rel") if row[unit] != ""]
         parts.append(f"{', '.join(amounts):>11}  top-1 {'same' if row['top1_same'] else 'other':5}")
     print("  ".join([*parts, row["verdict"]]), flush=True)
@@ -113,7 +117,7 @@ def main(arguments=None):
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="+")
-    parser.add_argument("--targets", nargs="+", choices=KERNELS, default=list(KERNELS))
+    parser.add_argument("--targets", nargs="+", choices=KERNELS, default=EMULATED)
     parser.add_argument("--inputs", metavar="IN.npz", help="input_0, ...; default: random pixels")
     parser.add_argument("--lsb", type=float, default=4, help="allowed for int8 outputs (4)")
     parser.add_argument("--rel", type=float, default=1e-4, help="allowed for float outputs (1e-4)")

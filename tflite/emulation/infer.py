@@ -3,8 +3,9 @@
 
     python infer.py MODEL OUT.npz [--inputs IN.npz] [--runs N] [--threads N] [--kernels KIND]
 
-OUT.npz holds output_0, output_1, ... and `lsb`: one quantization step of each output, 0 where it
-comes from float arithmetic. Prints facts as JSON. Needs what run.py needs, less Pillow.
+OUT.npz holds output_0, output_1, ..., `lsb`: one quantization step of each output, 0 where it
+comes from float arithmetic, and `graph`: as JSON the operations as the runtime lists them and the
+outputs' tensors. Prints facts as JSON. Needs what run.py needs, less Pillow.
 """
 
 import argparse
@@ -73,8 +74,16 @@ def main(arguments=None):
         f"output_{i}": interpreter.get_tensor(detail["index"]) for i, detail in enumerate(details)
     }
     steps = [quantization_step(interpreter, detail) for detail in details]
-    np.savez(args.out, lsb=steps, **outputs)
-    names = [op["op_name"] for op in interpreter._get_ops_details()]
+    nodes = [
+        {
+            **{key: op[key] for key in ("index", "op_name")},
+            **{key: [int(tensor) for tensor in op[key]] for key in ("inputs", "outputs")},
+        }
+        for op in interpreter._get_ops_details()
+    ]
+    graph = {"nodes": nodes, "outputs": [int(detail["index"]) for detail in details]}
+    np.savez(args.out, lsb=steps, graph=json.dumps(graph), **outputs)
+    names = [node["op_name"] for node in nodes]
     facts = {"machine": platform.machine(), "runtime": load_runtime()[1]}
     print(json.dumps({**facts, "partitions": names.count("DELEGATE")}))
     return 0

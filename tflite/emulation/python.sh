@@ -5,7 +5,7 @@ set -euf
 root=$(cd "$(dirname "$0")" && pwd)
 set +f
 for path in "$root"/usr/lib/*-linux-*; do triplet=$(basename "$path"); done
-for path in "$root"/lib/ld-linux-*; do loader=$path; done
+for path in "$root"/lib/*-linux-*/ld-linux-*; do loader=$path; done
 for path in "$root"/usr/bin/python3.*; do python=$path; done
 set -f
 

@@ -1,8 +1,10 @@
 #!/bin/sh
-# setup.sh DEST [TARGET...]: put emulated ARM Linuxes into a folder; all three where none is named.
+# setup.sh DEST [TARGET...]: put other Linuxes into a folder, ARM ones to emulate; all where none is
+# named.
 #   armv7x  32-bit, Python 3.9,  numpy 1.19, tflite-runtime 2.12.0: the newest ARMv7 wheel with XNNPACK
 #   armv7   32-bit, Python 3.11, numpy 1.24, tflite-runtime 2.14.0: this wheel has no XNNPACK
 #   arm64   64-bit, Python 3.11, numpy 1.24, ai-edge-litert 2.3.0:  XNNPACK
+#   x86     not emulated, Python 3.11, numpy 1.24, tflite-runtime 2.14.0: XNNPACK for float32 alone
 # Debian packages are unpacked, not installed: no root, no container, no change to this machine.
 # What is there already is kept; what an earlier run left unfinished is made again.
 # Exit code 3: this machine or its network cannot have them; the message says why.
@@ -13,12 +15,12 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 recipe=$(cat "$here/setup.sh" "$here/python.sh" "$here/icount.c" | cksum)
 
 main() {
-  [ $# -ge 1 ] || { echo "usage: setup.sh DEST [armv7x] [armv7] [arm64]" >&2; exit 2; }
+  [ $# -ge 1 ] || { echo "usage: setup.sh DEST [armv7x] [armv7] [arm64] [x86]" >&2; exit 2; }
   dest=$1; shift
-  [ $# -ge 1 ] || set -- armv7x armv7 arm64
+  [ $# -ge 1 ] || set -- armv7x armv7 arm64 x86
   for target in "$@"; do
-    case $target in armv7x|armv7|arm64) ;;
-      *) echo "setup.sh: expected armv7x, armv7 or arm64, got $target" >&2; exit 2 ;; esac
+    case $target in armv7x|armv7|arm64|x86) ;;
+      *) echo "setup.sh: expected armv7x, armv7, arm64 or x86, got $target" >&2; exit 2 ;; esac
   done
   mkdir -p "$dest" || exit 1
   dest=$(cd "$dest" && pwd)
@@ -183,6 +185,14 @@ make_armv7() {
     c4e66a74165b18089c86788400af19fa551768ac782d231a9beae2f6434f7949 "$build/armv7"
   cpu_files_32 "$build/armv7"
   finish_target armv7
+}
+
+make_x86() { # in numpy 1, which this wheel was built for
+  # shellcheck disable=SC2086
+  debs bookworm amd64 "$build/x86" $bookworm_python
+  wheel tflite-runtime==2.14.0 3.11 manylinux2014_x86_64 \
+    195ab752e7e57329a68e54dd3dd5439fad888b9bff1be0f0dc042a3237a90e4d "$build/x86"
+  finish_target x86
 }
 
 make_arm64() {

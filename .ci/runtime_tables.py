@@ -1,0 +1,41 @@
+"""The tables of tflite/README.md on runtimes, from the CSV file that `make runtimes` writes."""
+
+import csv
+from pathlib import Path
+
+FIGURES = Path(__file__).resolve().parent.parent / "tflite/results/runtimes.csv"
+
+
+def runtimes() -> str:
+    """Partitions, operations outside and agreement of each file on each runtime."""
+    files: dict[str, dict[str, dict[str, str]]] = {}
+    versions: dict[str, str] = {}
+    with FIGURES.open(newline="") as file:
+        for row in csv.DictReader(file):
+            name = " ".join(row[key] for key in ("model", "size", "dtype", "target"))
+            files.setdefault(name, {})[row["runtime"]] = row
+            versions[row["runtime"]] = row["version"]
+    first = next(iter(files.values()))
+    telling = [runtime for runtime, row in first.items() if row["partitions"]]
+    tables = []
+    for title, columns, cell in [
+        ("partitions + operations outside", telling, _partitions),
+        ("largest difference", versions, _difference),
+    ]:
+        head = [title, *(f"{runtime}: {versions[runtime]}" for runtime in columns)]
+        rows = [[name, *(cell(found[each]) for each in columns)] for name, found in files.items()]
+        lines = [head, ["---"] * len(head), *rows]
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(tables)
+
+
+def _partitions(row: dict[str, str]) -> str:
+    outside = sum(int(each.split()[0]) for each in row["outside"].split(", ") if each)
+    return row["partitions"] + (f" + {outside}" if outside else "")
+
+
+def _difference(row: dict[str, str]) -> str:
+    text = f"{row['difference']} {row['unit']}"
+    if row["reference_difference"]:
+        text += f" ({row['reference_difference']})"
+    return text + ("" if row["top1_same"] == "True" else ", other class")

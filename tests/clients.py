@@ -1,0 +1,100 @@
+"""Where the tests' other runtimes lie, and how a file is run there."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "tflite"
+EMULATION = TOOLS / "emulation"
+WEB = TOOLS / "web"
+ENVIRONMENTS = ROOT / "tests" / "environments"
+ARM = Path(os.environ.get("KERAS_PARC_ARM", ROOT / ".arm")).resolve()
+MEDIAPIPE = Path(os.environ.get("KERAS_PARC_MEDIAPIPE", ROOT / ".mediapipe")).resolve()
+TARGETS = {"armv7x": "3.9", "armv7": "3.11", "arm64": "3.11"}  # emulated, and their Python
+CANNOT_BE_HAD = 3  # exit code of the set-ups
+
+sys.path[:0] = [str(TOOLS), str(EMULATION), str(WEB)]
+import compare  # noqa: E402, F401
+import run  # noqa: E402
+import serve  # noqa: E402
+
+
+def command(*arguments, timeout=300, **env):
+    env = {**os.environ, "KERAS_PARC_ARM": str(ARM), **env}
+    arguments = list(map(str, arguments))
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=timeout, env=env)
+
+
+def mediapipe(task, content, images, folder):
+    """Run a task in a process of its own: some of MediaPipe's errors hang."""
+    (folder / "model.tflite").write_bytes(content)
+    np.save(folder / "images.npy", images)
+    arguments = [MEDIAPIPE / "venv/bin/python", ENVIRONMENTS / "mediapipe_client.py", task]
+    done = command(*arguments, folder / "model.tflite", folder / "images.npy", timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def python_says(model, image):
+    """The lines of run.py for an image file."""
+    metadata = run.read_metadata(model)
+    return run.run(run.open_model(model), run.read_image(image), metadata, metadata.labels, 5)
+
+
+def shown(report):
+    """The lines of the page, of what the `browse` fixture returns."""
+    assert re.fullmatch(r"[\d.]+ ms, median of 10", report["status"]), report["status"]
+    assert report["isolated"]  # else no threads
+    return ["  ".join(cells) for cells in report["cells"]]
+
+
+# A page around the page: waits for its answer and hands it to the test's server.
+WATCHER = """<!doctype html><iframe src="/index.html?{query}"></iframe><script>
+const page = document.querySelector("iframe");
+const timer = setInterval(() => {{
+  const inside = page.contentDocument;
+  const status = inside.getElementById("status")?.textContent ?? "";
+  if (!/ms|error/.test(status)) return;
+  clearInterval(timer);
+  const cells = [...inside.querySelectorAll("#result tr")].map(
+    (row) => [...row.cells].map((cell) => cell.textContent));
+  const isolated = page.contentWindow.crossOriginIsolated;
+  fetch("/report", {{method: "POST", body: JSON.stringify({{status, cells, isolated}})}});
+}}, 50);
+</script>"""
+
+
+class Handler(serve.Handler):
+    """The project's server, plus the test's own files, the page around the page, and its report."""
+
+    def translate_path(self, path):
+        name = urllib.parse.unquote(path.split("?")[0]).lstrip("/")
+        own = self.server.folder / name
+        return str(own) if name and own.is_file() else super().translate_path(path)
+
+    def do_GET(self):
+        if not self.path.startswith("/watch?"):
+            return super().do_GET()
+        page = WATCHER.format(query=self.path.partition("?")[2]).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+        self.server.report.append(json.loads(body))
+        self.server.answered.set()
+
+    def log_message(self, *arguments):
+        pass
