@@ -84,8 +84,9 @@ TABLES = {
         "latency": benchmark_tables.models,
         "sizes": benchmark_tables.sizes,
     },
-    TFLITE_README: {"runtimes": runtime_tables.runtimes},
 }
+if runtime_tables.FIGURES.is_file():  # Once `make runtimes` has written it.
+    TABLES[TFLITE_README] = {"runtimes": runtime_tables.runtimes}
 
 
 def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
