@@ -118,9 +118,11 @@ def test_a_killed_export_leaves_nothing(tmp_path, monkeypatch):
 def test_interrupt(tmp_path):
     """Ctrl-C during a conversion ends both processes and leaves neither file nor folder."""
     script = textwrap.dedent("""
-        import sys, keras, keras_parc
+        import signal, sys, keras, keras_parc
         from keras_parc.lite.process import ConversionProcess
 
+        # A shell starts what it puts in the background with Ctrl-C ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         run = ConversionProcess.run
 
         def told(self, *arguments):
