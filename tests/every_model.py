@@ -33,8 +33,8 @@ class Case:
     targets: tuple[str, ...] = ("litert", "portable")  # one where all give the same file
     operations: frozenset[str] = OPERATIONS
     whole: tuple[str | None, ...] = (None, "int8")  # what XNNPACK runs in one piece
-    # Whether random features tell the pictures apart: a head taught on the ConvNets' amplifies
-    # rounding, so theirs stays random and says nothing about int8.
+    # Whether random features tell the pictures apart: statistics fitted to the ConvNets' and a head
+    # taught on them amplify rounding, so theirs stay random and say nothing about int8.
     telling: bool = True
     without_reference: tuple[str, ...] = ()  # runtimes whose reference kernels lack an operation
 
@@ -104,13 +104,13 @@ def taught(case: Case, size: tuple[int, int]) -> keras.Model:
             classifier_activation=None,
         )
     )
+    if not case.telling:
+        return model
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0
     images = pictures(*size)
     model(images, training=True)
-    if not case.telling:
-        return model
     head = model.layers[-1]
     features = np.asarray(keras.Model(model.input, head.input)(images, training=False))
     mean = features.mean(0)
