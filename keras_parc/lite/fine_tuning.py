@@ -130,14 +130,16 @@ def _train(student, teacher, images: list[np.ndarray], seed: int, console) -> No
         lambda expected, found: keras.ops.mean(keras.ops.square((found - expected) * weights)),
         jit_compile=False,
     )
-    student.fit(
-        _batches(images, targets, np.random.default_rng(seed)),
-        epochs=PASSES,
-        steps_per_epoch=steps,
-        shuffle=False,  # The batches are.
-        verbose=0,
-        callbacks=[ProgressBar(BATCH, console)],
-    )
+    with ProgressBar(PASSES * steps, console) as bar:
+        bar.begin([(images[0].shape[0], BATCH)] * steps, done=0)
+        student.fit(
+            _batches(images, targets, np.random.default_rng(seed)),
+            epochs=PASSES,
+            steps_per_epoch=steps,
+            shuffle=False,  # The batches are.
+            verbose=0,
+            callbacks=[bar],
+        )
 
 
 def _batches(images, targets, rng) -> Iterator[tuple[np.ndarray, np.ndarray]]:
