@@ -1,6 +1,5 @@
 """Classifying image files with a `.keras` or a `.tflite` file."""
 
-import inspect
 import os
 import zipfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_parc.evaluate import class_scores, input_size, model_scale
 from keras_parc.lite.runtime import TFLiteModel
+from keras_parc.weights.loading import constructors
 
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
@@ -69,15 +69,7 @@ def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -
         Traceback (most recent call last):
         ValueError: 'ParCNetXXL' is neither a .keras or .tflite file nor one of MobileViTS, ...
     """
-    import keras_parc
-
-    public = {each: getattr(keras_parc, each) for each in keras_parc.__all__}
-    models = {
-        each: value
-        for each, value in public.items()
-        if inspect.isfunction(value)
-        and "classifier_activation" in inspect.signature(value).parameters
-    }
+    models = constructors()
     if name not in models:
         raise ValueError(
             f"{name!r} is neither a .keras or .tflite file nor one of {', '.join(models)}."

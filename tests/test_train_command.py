@@ -1,12 +1,10 @@
 """`keras-parc train` as a user types it, on digit scenes: the whole path from record to model."""
 
 import json
-import sys
 
 import pytest
 
 import small_training  # noqa: F401 (registers the model "small")
-from keras_parc.cli import main
 from keras_parc.predict import load_classifier
 from keras_parc.training import fit as fitting
 
@@ -21,21 +19,10 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
-
-
-def test_train_stop_and_go_on(command, data_dir, tmp_path, monkeypatch):
+def test_train_stop_and_go_on(run_cli, data_dir, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     options = ("--data-dir", data_dir, "--checkpoint-steps", 4)
-    code, output, errors = command(*ARGUMENTS, *options, "--out", whole)
+    code, output, errors = run_cli(*ARGUMENTS, *options, "--out", whole)
     assert code == 0, errors
     assert "model.keras" in output
 
@@ -47,10 +34,10 @@ def test_train_stop_and_go_on(command, data_dir, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting._Run, "on_train_batch_end", terminate)
-        code, _, errors = command(*ARGUMENTS, *options, "--out", stopped)
+        code, _, errors = run_cli(*ARGUMENTS, *options, "--out", stopped)
     assert code == 75
     assert "stopped after step 6 of epoch 2 of digit_scenes; the same command goes on" in errors
-    code, output, errors = command(*ARGUMENTS, *options, "--out", stopped)
+    code, output, errors = run_cli(*ARGUMENTS, *options, "--out", stopped)
     assert code == 0, errors
     assert "going on after step 6 of epoch 2" in output
     assert (whole / "history.csv").read_text() == (stopped / "history.csv").read_text()
@@ -63,8 +50,8 @@ def test_train_stop_and_go_on(command, data_dir, tmp_path, monkeypatch):
     assert (whole / "labels.txt").read_text().splitlines() == [str(digit) for digit in range(10)]
 
 
-def test_show_prints_the_resolved_recipe(command, tmp_path):
-    code, output, _ = command(*ARGUMENTS, "--out", tmp_path / "x", "--show")
+def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
+    code, output, _ = run_cli(*ARGUMENTS, "--out", tmp_path / "x", "--show")
     assert code == 0
     assert json.loads(output)["epochs"] == 2
     assert not (tmp_path / "x").exists()
@@ -83,9 +70,9 @@ def test_show_prints_the_resolved_recipe(command, tmp_path):
         (["--set", "peak_rate=1e30"], "The loss is"),
     ],
 )
-def test_mistakes_end_in_one_line(command, data_dir, tmp_path, arguments, message):
+def test_mistakes_end_in_one_line(run_cli, data_dir, tmp_path, arguments, message):
     given = [*ARGUMENTS, "--data-dir", data_dir, "--out", tmp_path / "x", *arguments]
-    code, _, errors = command(*given)
+    code, _, errors = run_cli(*given)
     assert code == 2
     assert message in errors
     assert "Traceback" not in errors

@@ -132,6 +132,17 @@ def _save(model: keras.Model, path: Path) -> None:
     model.save_weights(path)
 
 
+def constructors() -> dict[str, Callable[..., keras.Model]]:
+    """The model constructors of `keras_parc` by their names, sorted."""
+    import keras_parc
+
+    return {
+        name: value
+        for name, value in sorted(vars(keras_parc).items())
+        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+    }
+
+
 def constructor(name: str) -> Callable[..., keras.Model]:
     """A model constructor of `keras_parc` by its name.
 
@@ -142,15 +153,9 @@ def constructor(name: str) -> Callable[..., keras.Model]:
         >>> constructor("ParCNetXS")(input_shape=(32, 32, 3)).name
         'parc_net_xs'
     """
-    import keras_parc
-
-    found = {
-        public: value
-        for public, value in vars(keras_parc).items()
-        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
-    }
+    found = constructors()
     if name not in found:
-        raise ValueError(f"There is no model {name!r}; there are {', '.join(sorted(found))}.")
+        raise ValueError(f"There is no model {name!r}; there are {', '.join(found)}.")
     return found[name]
 
 
