@@ -1,9 +1,9 @@
 """The README's tables of speed, from the CSV files that `make benchmark` writes."""
 
-import csv
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent.parent / "tflite/results"
+from tables import medians, read, table
+
 BASE = "mobilevit_s_256_rewritten_fp32"
 # File names are <model>_<side>_<form>; emulated ARMv7 runs the portable form.
 MODELS = {
@@ -22,27 +22,17 @@ RATIOS = [
 
 def _latency(threads: int) -> tuple[dict[str, float], dict[str, str]]:
     """Median milliseconds by file name, and the circumstances."""
-    rows = _read(f"latency_{threads}.csv")
-    return {Path(row["model"]).stem: float(row["median_ms"]) for row in rows}, rows[0]
+    rows = read(f"latency_{threads}.csv")
+    return medians(rows), rows[0]
 
 
 def _instructions(target: str) -> dict[str, float]:
     """Millions of instructions per inference by file name."""
     return {
         Path(row["model"]).stem: float(row["instructions"]) / 1e6
-        for row in _read(f"{target}.csv")
+        for row in read(f"{target}.csv")
         if row["instructions"]
     }
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    with (RESULTS / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _armv7(instructions: dict[str, float], name: str) -> float | None:
@@ -75,7 +65,7 @@ def models() -> str:
         f" {two[BASE]:.1f} ms on two; {facts['machine']}, {facts['runtime']}, {facts['runs']}"
         " interleaved runs."
     )
-    return f"{_table(head, rows)}\n\n{note}"
+    return f"{table(head, rows)}\n\n{note}"
 
 
 def ratios() -> str:
@@ -96,7 +86,7 @@ def ratios() -> str:
         for d in ("fp32", "int8")
     ]
     rows.append(["ParC-Net-S / MobileViT-S, ARMv7 instructions", *(f"{v:.2f}" for v in values)])
-    return _table(["256x256, one thread", "fp32", "int8"], rows)
+    return table(["256x256, one thread", "fp32", "int8"], rows)
 
 
 def sizes() -> str:
@@ -112,4 +102,4 @@ def sizes() -> str:
         base = times[f"parc_net_s_256_rewritten_{dtype}"]
         row = [times[f"parc_net_s_{side}_rewritten_{dtype}"] / base for side in found]
         rows.append([dtype, *(f"{value:.2f}" for value in row)])
-    return _table(["ParC-Net-S", *map(str, found)], rows)
+    return table(["ParC-Net-S", *map(str, found)], rows)

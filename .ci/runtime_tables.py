@@ -1,32 +1,29 @@
 """The tables of tflite/README.md on runtimes, from the CSV file that `make runtimes` writes."""
 
-import csv
-from pathlib import Path
+from tables import read, table
 
-FIGURES = Path(__file__).resolve().parent.parent / "tflite/results/runtimes.csv"
+FIGURES = "runtimes.csv"
 
 
 def runtimes() -> str:
     """Partitions, operations outside and agreement of each file on each runtime."""
     files: dict[str, dict[str, dict[str, str]]] = {}
     versions: dict[str, str] = {}
-    with FIGURES.open(newline="") as file:
-        for row in csv.DictReader(file):
-            name = " ".join(row[key] for key in ("model", "size", "dtype", "target"))
-            files.setdefault(name, {})[row["runtime"]] = row
-            versions[row["runtime"]] = row["version"]
+    for row in read(FIGURES):
+        name = " ".join(row[key] for key in ("model", "size", "dtype", "target"))
+        files.setdefault(name, {})[row["runtime"]] = row
+        versions[row["runtime"]] = row["version"]
     first = next(iter(files.values()))
     telling = [runtime for runtime, row in first.items() if row["partitions"]]
-    tables = []
+    parts = []
     for title, columns, cell in [
         ("partitions + operations outside", telling, _partitions),
         ("largest difference", versions, _difference),
     ]:
         head = [title, *(f"{runtime}: {versions[runtime]}" for runtime in columns)]
         rows = [[name, *(cell(found[each]) for each in columns)] for name, found in files.items()]
-        lines = [head, ["---"] * len(head), *rows]
-        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    return "\n\n".join(tables)
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
 
 
 def _partitions(row: dict[str, str]) -> str:

@@ -5,7 +5,6 @@ a copy of the `report.json` of a real `make demo`; those of speed from what `mak
 """
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import benchmark_tables
 import convnet_tables
 import runtime_tables
+from tables import RESULTS, size, table
 
 import keras_parc
 
@@ -30,48 +30,34 @@ MODELS = {
 
 
 def models() -> str:
-    lines = [
-        "| model | parameters | multiply-adds, 256x256 | ImageNet top-1 in the paper |",
-        "|---|---|---|---|",
-    ]
-    for name, accuracy in MODELS.items():
-        model = getattr(keras_parc, name)()
-        count = sum(math.prod(v.shape) for v in model.trainable_variables)
-        macs = keras_parc.count_macs(model) / 1e6
-        lines.append(f"| `{name}` | {count:,} | {macs:,.0f} M | {accuracy} |")
-    return "\n".join(lines)
+    head = ["model", "parameters", "multiply-adds, 256x256", "ImageNet top-1 in the paper"]
+    return table(head, [[*size(name), accuracy] for name, accuracy in MODELS.items()])
 
 
 def presets() -> str:
-    lines = [
-        "| `weights=` | model | trained on | task | published result | licence |",
-        "|---|---|---|---|---|---|",
+    head = ["`weights=`", "model", "trained on", "task", "published result", "licence"]
+    rows = [
+        [f'`"{each.weights}"`', f"`{each.model}`", each.data, each.task, each.metric, each.licence]
+        for each in keras_parc.list_presets()
     ]
-    for preset in keras_parc.list_presets():
-        cells = (preset.data, preset.task, preset.metric, preset.licence)
-        lines.append(f'| `"{preset.weights}"` | `{preset.model}` | {" | ".join(cells)} |')
-    return "\n".join(lines)
+    return table(head, rows)
 
 
 def demo() -> str:
-    report = json.loads((ROOT / "tflite/results/demo.json").read_text())
-    lines = [
-        "| | test accuracy | agrees with Keras | size | time of one image, relative |",
-        "|---|---|---|---|---|",
-    ]
+    report = json.loads((RESULTS / "demo.json").read_text())
+    rows = []
     for name, accuracy in report["accuracy"].items():
         agreement = 100 * report["agreement_with_keras"][name]
-        size = f"{report['bytes'][name] / 1e6:.2f} MB" if name in report["bytes"] else ""
+        megabytes = f"{report['bytes'][name] / 1e6:.2f} MB" if name in report["bytes"] else ""
         ratio = report["time_one_image_one_thread"][name]["ratio"]
-        lines.append(
-            f"| {name} | {100 * accuracy:.1f} % | {agreement:.1f} % | {size} | {ratio:.3f} |"
-        )
+        cells = [name, f"{100 * accuracy:.1f} %", f"{agreement:.1f} %", megabytes, f"{ratio:.3f}"]
+        rows.append(cells)
     settings = report["settings"]
-    lines.append(
-        f"\n{report['seconds']:.0f} s in all on {report['machine']}: "
+    head = ["", "test accuracy", "agrees with Keras", "size", "time of one image, relative"]
+    return (
+        f"{table(head, rows)}\n\n{report['seconds']:.0f} s in all on {report['machine']}: "
         f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
     )
-    return "\n".join(lines)
 
 
 TABLES = {
@@ -85,7 +71,7 @@ TABLES = {
         "sizes": benchmark_tables.sizes,
     },
 }
-if runtime_tables.FIGURES.is_file():  # Once `make runtimes` has written it.
+if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.
     TABLES[TFLITE_README] = {"runtimes": runtime_tables.runtimes}
 
 

@@ -1,0 +1,33 @@
+"""What the generated tables share: Markdown, the CSV files of results, the size of a model."""
+
+import csv
+import math
+from pathlib import Path
+
+import keras_parc
+
+RESULTS = Path(__file__).resolve().parent.parent / "tflite/results"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of results."""
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def medians(rows: list[dict[str, str]]) -> dict[str, float]:
+    """Median milliseconds by file name, from what `tflite/benchmark.py` wrote."""
+    return {Path(row["model"]).stem: float(row["median_ms"]) for row in rows}
+
+
+def size(name: str) -> list[str]:
+    """Name, parameters and multiply-adds of a model of the zoo, as cells."""
+    model = getattr(keras_parc, name)()
+    count = sum(math.prod(v.shape) for v in model.trainable_variables)
+    return [f"`{name}`", f"{count:,}", f"{keras_parc.count_macs(model) / 1e6:,.0f} M"]
