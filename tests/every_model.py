@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from test_deploy import randomize
+from rewritten import randomize
 
 import keras_parc
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from every_model import MODELS, pictures, taught
 from keras import layers
-from test_deploy import randomize
+from rewritten import randomize
 
 import keras_parc
 from keras_parc import Metadata, ParCNetH, ParCNetXS, TFLiteModel, to_tflite

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from test_deploy import difference, images, randomize
+from rewritten import difference, images, randomize
 
 import keras_parc
 from keras_parc import ParCH, ParCV, parcify

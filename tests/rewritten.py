@@ -1,0 +1,49 @@
+"""Models with weights that matter, and whether a rewrite of them computes the same."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_parc.lite.emission import emit
+from keras_parc.lite.importing import import_model
+from keras_parc.lite.rewriting import rewrite
+
+
+def randomize(model, seed=0):
+    """Give every weight a value that matters; fresh normalizations and biases do nothing."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean", "bias"):
+            weight.assign(generator.normal(0, 0.3, weight.shape))
+    return model
+
+
+def images(shape, scale=1.0):
+    return np.random.default_rng(1).uniform(0, scale, (2, *shape)).astype("float32")
+
+
+def difference(model, other, x):
+    a, b = model(x, training=False), other(x, training=False)
+    assert keras.tree.map_structure(np.shape, a) == keras.tree.map_structure(np.shape, b)
+    return max(
+        float(np.abs(np.asarray(p) - np.asarray(q)).max() / np.abs(np.asarray(p)).max())
+        for p, q in zip(keras.tree.flatten(a), keras.tree.flatten(b), strict=True)
+    )
+
+
+def check(function, shape=(8, 6, 4), target="litert", scale=1.0):
+    """Rewrite `function` of an image; return its operations after showing that it is the same."""
+    image = keras.Input(shape)
+    model = randomize(keras.Model(image, function(image)))
+    graph = import_model(model, shape)
+    rewrite(graph, target)
+    assert difference(model, emit(graph), images(shape, scale)) <= 1e-5
+    return Counter(node.op for node in graph.nodes())
+
+
+def conv(filters, size=1, **arguments):
+    return layers.Conv2D(filters, size, **{"padding": "same"} | arguments)
