@@ -160,6 +160,31 @@ def test_results_are_written_down(whole):
     assert {(1, "loss"), (2, "val_top1"), (2, "learning_rate")} <= seen
 
 
+def test_sigterm_while_evaluating_the_last_epoch(whole, tmp_path, monkeypatch):
+    """The call that goes on takes no step more, and still ends with the same bits."""
+    plain, evaluations = small_training.validation, []
+
+    def terminating():
+        import tensorflow as tf
+
+        data = plain()
+
+        def batches():
+            evaluations.append(0)
+            if len(evaluations) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield from data.as_numpy_iterator()
+
+        return tf.data.Dataset.from_generator(batches, output_signature=data.element_spec)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small_training, "validation", terminating)
+        with pytest.raises(Interrupted, match="while evaluating after step 8 of epoch 2"):
+            run(tmp_path, SHORT)
+    run(tmp_path, SHORT)
+    assert_same_bits(whole, tmp_path)
+
+
 def test_a_last_batch_that_is_not_full_counts_image_by_image(whole):
     """The reported validation is that of the saved model over all 20 images."""
     model = keras.models.load_model(whole / "model.keras")

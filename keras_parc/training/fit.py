@@ -137,7 +137,7 @@ class _Run(keras.callbacks.Callback):
         per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
         self.moving = MovingAverage(self.average, per_step)
         self.bar = ProgressBar(sum(self.steps), console)
-        self.facts, self.metrics, self.writer, self.terminated = _Facts(), None, None, False
+        self.facts, self.metrics, self.writer, self.terminated = _Facts(), [], None, False
 
     def plan(self, epoch) -> Plan:
         return epoch_plan(self.examples, self.recipe.choices, seed=self.recipe.seed, epoch=epoch)
@@ -154,8 +154,7 @@ class _Run(keras.callbacks.Callback):
         for name in ("weights", "optimizer", "average"):
             assign_all(groups[name], arrays[name])
         self.facts = _Facts(**facts)
-        if self.facts.step and self.facts.logs is None:  # in the middle of an epoch
-            self.metrics = arrays["metrics"]
+        self.metrics = arrays["metrics"]
         self.console.print(f"going on after {self.place()}")
 
     def save(self):
@@ -166,11 +165,12 @@ class _Run(keras.callbacks.Callback):
 
     def _variables(self):
         model = self.trained
+        within_epoch = self.facts.step > 0 and self.facts.logs is None
         return {
             "weights": model.trainable_variables + model.non_trainable_variables,  # and seeds
             "optimizer": model.optimizer.variables,
             "average": self.average.weights,
-            "metrics": model.metrics_variables,
+            "metrics": model.metrics_variables if within_epoch else [],
         }
 
     def place(self) -> str:
@@ -196,9 +196,9 @@ class _Run(keras.callbacks.Callback):
         self.save()
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.metrics is not None:
+        if self.metrics:
             assign_all(self.trained.metrics_variables, self.metrics)
-            self.metrics = None
+            self.metrics = []
 
     def on_train_batch_end(self, batch, logs=None):
         self.facts.step += 1
