@@ -278,12 +278,13 @@ def _objects(builder) -> tuple[str, str]:
     check_features(builder, kind, {"image": tfds.features.Image})
     for key, feature in builder.info.features.items():
         parts = getattr(feature, "feature", None)
-        if not isinstance(feature, tfds.features.Sequence) or not hasattr(parts, "keys"):
+        if not isinstance(parts, tfds.features.FeaturesDict):
             continue
+        parts = dict(parts.items())
         box = parts.get("bbox")
         names = [each for each in _LABELS if isinstance(parts.get(each), tfds.features.ClassLabel)]
         if isinstance(box, tfds.features.BBoxFeature) and names:
-            if box.bbox_format not in (None, tfds.features.bb_utils.BBoxFormat.REL_YXYX):
+            if box.bbox_format not in (None, tfds.features.BBoxFeature().bbox_format):
                 raise ValueError(
                     f"The boxes of {builder.name!r} are {box.bbox_format}; expected relative ymin, "
                     "xmin, ymax, xmax."
