@@ -1,4 +1,4 @@
-"""COCO's mean average precision: cases with known results, `pycocotools` itself, a whole data set."""
+"""COCO's mean average precision: known cases, `pycocotools` itself, a whole data set."""
 
 import contextlib
 import io
