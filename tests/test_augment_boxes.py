@@ -21,8 +21,9 @@ AUTHORS = BoxAugmentation()
 
 
 def random_boxes(rng, count):
-    """Boxes of all sizes, most of them small, some thinner than a pixel."""
-    size = 10 ** rng.uniform(-3.5, 0, (count, 2))
+    """Boxes of all sizes, half of them small, some thinner than a pixel."""
+    small, large = 10 ** rng.uniform(-3.5, -1, (count, 2)), rng.uniform(0.1, 1, (count, 2))
+    size = np.where(rng.random((count, 1)) < 0.5, small, large)
     low = rng.uniform(0, 1 - size)
     return np.concatenate([low, low + size], 1).astype("float32")
 
@@ -73,8 +74,8 @@ def test_crops_are_in_the_image_and_not_too_small_or_stretched():
         assert (window[2:] > 0.3 * size - 1).all()
         assert (height + 1) / width >= 0.5
         assert height / (width + 1) <= 2
-    # One overlap in seven is 0; small boxes leave no other choice, and one image in seven has none.
-    assert 0.2 * CASES < whole < 0.7 * CASES
+    # One image in seven has no box, one overlap drawn in seven is 0, and others may be out of reach.
+    assert 0.3 * CASES < whole < 0.7 * CASES
 
 
 @pytest.mark.parametrize("least", [0.1, 0.5])
