@@ -74,7 +74,7 @@ def test_crops_are_in_the_image_and_not_too_small_or_stretched():
         assert (window[2:] > 0.3 * size - 1).all()
         assert (height + 1) / width >= 0.5
         assert height / (width + 1) <= 2
-    # One image in seven has no box, one overlap drawn in seven is 0, and others may be out of reach.
+    # One image in seven has no box, one overlap in seven is 0, and others may be out of reach.
     assert 0.3 * CASES < whole < 0.7 * CASES
 
 
