@@ -1,5 +1,6 @@
 """keras_parc: ParC-Net as a Keras 3 model zoo that ends in a fast int8 `.tflite`."""
 
+from keras_parc.boxes import Anchors, detections
 from keras_parc.classification import features
 from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
@@ -19,12 +20,14 @@ from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.parc_resnet import ParCResNet50
 from keras_parc.plug_in import parcify
+from keras_parc.ssd_lite import SSDLite, SSDParCNetS, ssd_anchors, ssd_losses, ssd_targets
 from keras_parc.visualize import grad_cam
 from keras_parc.weights.presets import Preset, list_presets
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Anchors",
     "Metadata",
     "MobileViTS",
     "ParCConvNeXtXT",
@@ -37,11 +40,14 @@ __all__ = [
     "ParCV",
     "PositionEmbedding",
     "Preset",
+    "SSDLite",
+    "SSDParCNetS",
     "TFLiteModel",
     "agreement",
     "count_macs",
     "decode_predictions",
     "deploy",
+    "detections",
     "features",
     "grad_cam",
     "inspect",
@@ -49,5 +55,8 @@ __all__ = [
     "parcify",
     "preprocess_input",
     "read_metadata",
+    "ssd_anchors",
+    "ssd_losses",
+    "ssd_targets",
     "to_tflite",
 ]

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 log = logging.getLogger(__name__)
 
 HEAD = "predictions"
-PARTS = ("stem_", "stage", "head_", HEAD)  # layers of the zoo; others lie before an `input_tensor`
+SCORES = re.compile(rf"{HEAD}|head\d+_scores")  # what depends on the number of classes
+# Layers of the zoo; others lie before an `input_tensor`.
+PARTS = ("stem_", "stage", "head", "extra", HEAD)
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
@@ -63,7 +66,8 @@ def load_preset(model: keras.Model, preset: Preset, path: Path) -> None:
     for name in theirs.keys() & ours.keys():
         if [v.shape for v in theirs[name]] != [v.shape for v in ours[name]]:
             fresh.add(name)
-    problems = sorted((unused | fresh) - {HEAD, *(EXPANSION if preset.scope else ())})
+    optional = {name for name in unused | fresh if SCORES.fullmatch(name)}
+    problems = sorted((unused | fresh) - optional - set(EXPANSION if preset.scope else ()))
     if problems:
         raise ValueError(
             f"`weights={preset.weights!r}` are of {preset.model} with its default arguments and "
@@ -93,11 +97,11 @@ def _weights(model: keras.Model) -> dict[str, list]:
 
 def _published(preset: Preset) -> keras.Model:
     """The model that the converted file of a preset fits."""
-    build = constructor(preset.model)
+    import keras_parc
+
+    build = getattr(keras_parc, preset.model)
     with _aside():
         if preset.scope:
-            import keras_parc
-
             return keras_parc.features(build(include_top=False))
         return build(classes=preset.classes)
 
