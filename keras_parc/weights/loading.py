@@ -191,22 +191,53 @@ def import_checkpoint(
             ...
         FileNotFoundError: There is no checkpoint 'none.pt'.
     """
-    build = constructor(model)
+    import keras_parc
+
+    build = keras_parc.SSDParCNetS if model == "SSDParCNetS" else constructor(model)
     if not os.fspath(out).endswith(".weights.h5"):
         raise ValueError(f"The file to write must end in .weights.h5, got {str(out)!r}.")
     state = read_torch_file(checkpoint)
     built = build()
-    head = built.get_layer(HEAD)
+    head = _scoring(built)
     kernel = official_name(built, head, head.kernel)
     if kernel not in state:
         raise CheckpointError(
-            f"{str(checkpoint)!r} has no {kernel!r}: it is no classifier like {model}. Its names "
+            f"{str(checkpoint)!r} has no {kernel!r}: it is no checkpoint of {model}. Its names "
             f"begin with {next(iter(state))!r}."
         )
-    classes, *features = state[kernel].shape or (0,)
-    if classes not in (0, head.units) and features == [head.kernel.shape[0]]:
+    rows, *features = state[kernel].shape or (0,)
+    classes = _classes(built, rows - _box_rows(built))
+    if classes not in (0, class_count(built)) and features[:1] == [head.kernel.shape[-2]]:
         built = build(classes=classes)
     load_state_dict(built, state)
     with replacing(out) as temporary:
         _save(built, temporary)
     return built
+
+
+def class_count(model: keras.Model) -> int:
+    """The number of classes of a classifier or detector of this package, without background.
+
+    Example:
+        >>> import keras_parc
+        >>> class_count(keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=7))
+        7
+    """
+    return _classes(model, _scoring(model).kernel.shape[-1])
+
+
+def _scoring(model: keras.Model) -> keras.layers.Layer:
+    """The last layer whose size depends on the number of classes."""
+    return [layer for layer in model.layers if SCORES.fullmatch(layer.name)][-1]
+
+
+def _box_rows(model: keras.Model) -> int:
+    """How many outputs of the authors' last convolution are boxes and no scores."""
+    name = _scoring(model).name
+    return 0 if name == HEAD else model.get_layer(name.replace("scores", "boxes")).filters
+
+
+def _classes(model: keras.Model, scores: int) -> int:
+    """The classes that so many outputs of the scoring layer stand for."""
+    boxes = _box_rows(model)
+    return max(scores // (boxes // 4) - 1, 0) if boxes else scores
