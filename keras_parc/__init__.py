@@ -6,6 +6,7 @@ from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
     Metadata,
+    Postprocess,
     TFLiteModel,
     agreement,
     deploy,
@@ -39,6 +40,7 @@ __all__ = [
     "ParCResNet50",
     "ParCV",
     "PositionEmbedding",
+    "Postprocess",
     "Preset",
     "SSDLite",
     "SSDParCNetS",

@@ -74,9 +74,7 @@ def conv_norm_act(
     initializer: initializers.Initializer | None = None,
 ) -> Tensor:
     """Convolution without bias, batch normalization, activation (None: linear)."""
-    x = conv(
-        x, filters, kernel_size, strides, groups, name=f"{name}_conv", initializer=initializer
-    )
+    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv", initializer=initializer)
     x = norm(x, name=f"{name}_bn")
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 

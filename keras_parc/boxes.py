@@ -1,8 +1,8 @@
 """Anchors of SSD: where they lie, which object each answers for, and boxes relative to them.
 
 Liu and others: SSD: Single Shot MultiBox Detector, ECCV 2016, arXiv 1512.02325; as ParC-Net's
-authors use it. Boxes are `[ymin, xmin, ymax, xmax]` ("yxyx"), anchors `[y, x, height, width]` around
-their centre ("center_yxhw"), all in shares of the image, 0 to 1.
+authors use it. Boxes are `[ymin, xmin, ymax, xmax]` ("yxyx"), anchors `[y, x, height, width]`
+around their centre ("center_yxhw"), all in shares of the image, 0 to 1.
 """
 
 from collections.abc import Mapping, Sequence

@@ -186,9 +186,7 @@ def _xavier(x: Tensor) -> initializers.Initializer:
 
 
 def _depthwise(x: Tensor, strides: int, name: str) -> Tensor:
-    x = conv(
-        x, x.shape[-1], 3, strides, x.shape[-1], name=f"{name}_conv", initializer=_xavier(x)
-    )
+    x = conv(x, x.shape[-1], 3, strides, x.shape[-1], name=f"{name}_conv", initializer=_xavier(x))
     return norm(x, f"{name}_bn")
 
 

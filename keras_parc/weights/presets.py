@@ -135,8 +135,8 @@ def list_presets() -> tuple[Preset, ...]:
 
     Example:
         >>> import keras_parc
-        >>> [(preset.model, preset.weights) for preset in keras_parc.list_presets()]
-        [('ParCNetS', 'imagenet'), ('ParCNetS', 'coco'), ('SSDParCNetS', 'coco'), ('ParCNetS', 'voc')]
+        >>> [f"{preset.model} {preset.weights}" for preset in keras_parc.list_presets()]
+        ['ParCNetS imagenet', 'ParCNetS coco', 'SSDParCNetS coco', 'ParCNetS voc']
     """
     return PRESETS
 
