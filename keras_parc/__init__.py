@@ -7,6 +7,7 @@ from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
     Metadata,
     Postprocess,
+    TFLiteDetector,
     TFLiteModel,
     agreement,
     deploy,
@@ -44,6 +45,7 @@ __all__ = [
     "Preset",
     "SSDLite",
     "SSDParCNetS",
+    "TFLiteDetector",
     "TFLiteModel",
     "agreement",
     "count_macs",
