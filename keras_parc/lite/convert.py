@@ -137,7 +137,7 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
         )
     if metadata.task == "segment":
         return
-    classes = model.output_shape["scores"][-1] - 1 if detects else model.output_shape[-1]
+    classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
     if len(metadata.labels) != classes:
         raise ValueError(
             f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "

@@ -189,3 +189,14 @@ class TFLiteDetector(_ImageFile):
             "scores": values["scores"][:count],
             "labels": values["classes"][:count].astype("int32"),
         }
+
+
+def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLiteDetector:
+    """A `.tflite` file as a function of images: of one output, or a detector.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither.
+    """
+    several = len(open_file(path).get_output_details()) > 1
+    return (TFLiteDetector if several else TFLiteModel)(path, threads)
