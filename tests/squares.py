@@ -10,6 +10,7 @@ import keras_parc
 
 SIDE = 64
 LABELS = ["dark", "bright"]
+METADATA = keras_parc.Metadata(task="detect", labels=LABELS)
 
 
 def scenes(count, seed):
@@ -53,7 +54,7 @@ def detector():
     images, boxes, labels = scenes(256, seed=0)
     objects = keras_parc.ssd_targets(boxes, labels, classes=2, most=3)
     targets = {"boxes": objects, "scores": objects}
-    history = model.fit(images, targets, batch_size=32, epochs=12, verbose=0).history["loss"]
+    history = model.fit(images, targets, batch_size=32, epochs=20, verbose=0).history["loss"]
     return model, history
 
 
@@ -65,7 +66,7 @@ def overlap(found, expected) -> np.ndarray:
     return np.diagonal(ops.convert_to_numpy(iou))
 
 
-def paired(found, expected, least=0.5):
+def paired(found, expected, least=0.6):
     """The confident detections that two sides made of the same images.
 
     Returns:
