@@ -8,20 +8,23 @@ import tensorflow as tf
 from PIL import Image
 
 from image_files import UNREADABLE, UNUSUAL, encoded, odd_files, picture
-from keras_parc.data.images import crop_window, decode, evaluation_crop, training_image
+from keras_parc.data.images import crop_window, decode, evaluation_crop, resize, training_image
 from reference import FOLDER
 
 
 @pytest.mark.parametrize(
+    ("name", "rule"), [("cls_val", evaluation_crop), ("resize_square", resize)]
+)
+@pytest.mark.parametrize(
     ("number", "height", "width", "size"),
     [(0, 120, 90, 64), (1, 90, 131, 64), (2, 97, 97, 64), (3, 40, 200, 64), (4, 300, 260, 192)],
 )
-def test_evaluation_rule_is_the_authors(number, height, width, size):
+def test_evaluation_rules_are_the_authors(name, rule, number, height, width, size):
     rng = np.random.RandomState(3 + number)
     small = rng.randint(0, 256, (height // 4 + 1, width // 4 + 1, 3)).astype("uint8")
     image = small.repeat(4, 0).repeat(4, 1)[:height, :width]
-    ours = evaluation_crop(image, (size, size)).numpy().astype(int)
-    golden = np.load(FOLDER / "preprocess.npz")[f"cls_val/{height}x{width}_to_{size}"]
+    ours = rule(image, (size, size)).numpy().astype(int)
+    golden = np.load(FOLDER / "preprocess.npz")[f"{name}/{height}x{width}_to_{size}"]
     theirs = np.rint(255 * golden).astype(int).transpose(1, 2, 0)
     difference = np.abs((ours[::8, ::8] if size == 192 else ours) - theirs)
     # OpenCV computes in fixed point, up to 0.78 of a grey level away before rounding.

@@ -277,9 +277,8 @@ def training_example(
     crop_seed, colour_seed, flip_seed = tf.unstack(
         tf.random.experimental.stateless_split(seed, 3), num=3
     )
-    image, whole, window = decode_part(
-        data, lambda whole: crop_window(whole, boxes, crop_seed, augmentation)
-    )
+    window = tf.function(lambda whole: crop_window(whole, boxes, crop_seed, augmentation))
+    image, whole, window = decode_part(data, window)
     boxes, labels = crop_boxes(boxes, labels, window, whole)
     # The authors distort before they resize: the same but for rounding, at many times the pixels.
     image = distort_colours(resize(image, size), colour_seed, augmentation)

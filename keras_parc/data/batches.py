@@ -95,6 +95,7 @@ def training_batches(
     salt = np.random.default_rng([seed, epoch, 1]).integers(2**62)  # 1: not that of the order
     spares, spare_data, spare_targets = _spares(builder, split, annotation, skip_unusual)
     guard = _Guard(SkippedImages() if skipped is None else skipped, skip_unusual)
+    example = tf.function(example)  # traced once, for an image and for what stands in
 
     def image(record, number_and_step):
         position, (name, data, target) = record

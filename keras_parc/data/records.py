@@ -95,6 +95,8 @@ def training_records(
         numbers = (index + shards * np.arange(start, start + count)) % len(order)
         return _files(builder, name, order[numbers])
     lanes = _lanes(end - first)
+    # Traced once, not in every lane.
+    annotation = dataclasses.replace(annotation, target=tf.function(annotation.target))
     if lanes % shards:
         raise ValueError(
             f"{split!r} of {builder.name!r} cannot be read in {shards} shards: their number must "
@@ -142,8 +144,7 @@ def _lane(builder, split, annotation, edges, rotation, *, length, key, start, co
     def _shuffled(number, block):
         *block, wanted = block
         salt = tf.stack([tf.constant(key[0], tf.int64), number * LANES + key[1]])
-        order = tf.argsort(tf.random.stateless_uniform([tf.size(wanted)], salt), stable=True)
-        order = _replaced(order, tf.gather(wanted, order))
+        order = _order(wanted, salt)
         return tf.nest.map_structure(lambda each: tf.gather(each, order), tuple(block))
 
     start %= length
@@ -154,15 +155,14 @@ def _lane(builder, split, annotation, edges, rotation, *, length, key, start, co
     return records
 
 
-def _replaced(order, wanted):
-    """An order in which those that are wanted take turns in the places of the others."""
+@tf.function
+def _order(wanted, salt):
+    """A random order, in which those that are wanted take turns in the places of the others."""
+    order = tf.argsort(tf.random.stateless_uniform([tf.size(wanted)], salt), stable=True)
+    wanted = tf.gather(wanted, order) | ~tf.reduce_any(wanted)  # if none is, all are taken
     good = tf.boolean_mask(order, wanted)
     turn = tf.cumsum(tf.cast(~wanted, tf.int32)) - 1
-    return tf.cond(
-        tf.size(good) > 0,
-        lambda: tf.where(wanted, order, tf.gather(good, turn % tf.size(good))),
-        lambda: order,
-    )
+    return tf.where(wanted, order, tf.gather(good, turn % tf.size(good)))
 
 
 def evaluation_records(
