@@ -21,6 +21,7 @@ from keras_parc.ssd_lite import ssd_anchors
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
+DEFAULT_RANGES = "mse_seen"
 
 
 def to_tflite(
@@ -115,7 +116,8 @@ def to_tflite(
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
         types = (io, "float32" if softmax or anchors is not None else io)
-        content = _convert(model, shape, quantize, images, types, process, fine_tune)
+        method = DEFAULT_RANGES if anchors is None else detector.RANGES
+        content = _convert(model, shape, quantize, images, types, process, fine_tune, method)
         content = _finish(content, model, quantize, io if softmax else None)
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())
@@ -162,7 +164,7 @@ def _cut_softmax(graph: Graph) -> bool:
 
 
 def _convert(
-    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool
+    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool, method: str
 ) -> bytes:
     import tensorflow as tf
 
@@ -180,10 +182,10 @@ def _convert(
                 f"{model.name!r} cannot be converted to built-in operations: {error}"
             ) from None
     if fine_tune:
-        tuned = fine_tuning.fine_tune(content, images)
+        tuned = fine_tuning.fine_tune(content, images, method)
         content, images = tuned.content, tuned.calibration
     if quantize == "int8":
-        content = int8.quantize(content, images, *io)
+        content = int8.quantize(content, images, *io, method)
     return content
 
 

@@ -10,6 +10,8 @@ from keras_parc.boxes import VARIANCE
 from keras_parc.lite import flatbuffer
 
 OPERATION = "TFLite_Detection_PostProcess"
+# How the ranges of int8 are chosen: those of least error cut off what is rare, the objects.
+RANGES = "minmax"
 
 
 @dataclass(frozen=True, kw_only=True)
