@@ -60,10 +60,7 @@ def _predict_boxes(loaded, model, images, labels, threshold, draw, as_json) -> N
     from keras_parc.predict import open_image
 
     found = detect_files(loaded, images, threshold)
-    names = read_labels(labels) if labels else _class_names(None, model, class_total(loaded, found))
-    highest = max((int(each["labels"].max(initial=-1)) for each in found), default=-1)
-    if highest >= len(names):
-        raise ValueError(f"There are names of {len(names)} classes, but class {highest} was found.")
+    names = _class_names(labels, model, class_total(loaded))
     results = []
     for path, each in zip(images, found, strict=True):
         boxes = [
@@ -115,8 +112,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a classifier (top-1, top-5) or a detector (COCO's mean average precision)."""
+    from keras_parc.data import detection
     from keras_parc.data.classification import class_names
-    from keras_parc.detect import detector_of
+    from keras_parc.detect import class_total, detector_of
     from keras_parc.evaluate import evaluate_classifier, input_size
     from keras_parc.evaluate_detector import evaluate_detector
     from keras_parc.predict import detects, load_model, zoo_classifier
@@ -130,6 +128,12 @@ def evaluate(
         of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
         loaded = zoo_classifier(model, weights, **of_set)
     if detects(loaded):
+        known, there = class_total(loaded), len(detection.class_names(dataset, data_dir))
+        if known != there:
+            raise ValueError(
+                f"{model!r} has {known} classes, but {dataset!r} has {there}: expected a detector "
+                "trained on this data set."
+            )
         result = evaluate_detector(
             detector_of(loaded, score_threshold=0.01, batch_size=batch),
             dataset,

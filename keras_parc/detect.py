@@ -96,10 +96,10 @@ def detect_files(
     return detector_of(model, score_threshold=score_threshold)(np.stack(images))
 
 
-def class_total(model: keras.Model | TFLiteDetector, found: Sequence[Detections]) -> int:
-    """How many classes a model knows; of a file, which does not say, how many it found."""
+def class_total(model: keras.Model | TFLiteDetector) -> int:
+    """How many classes a detector knows, without background."""
     if isinstance(model, TFLiteDetector):
-        return 1 + max((int(each["labels"].max(initial=0)) for each in found), default=0)
+        return model.classes
     return model.output["scores"].shape[-1] - 1
 
 

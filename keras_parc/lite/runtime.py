@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+from flatbuffers import flexbuffers
+
+from keras_parc.lite import flatbuffer
 
 
 def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
@@ -141,6 +144,7 @@ class TFLiteDetector(_ImageFile):
         path: The file.
         input_shape: Shape of the input, `(1, height, width, channels)`.
         input_dtype: Type of the input.
+        classes: Number of classes, without background.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -167,6 +171,8 @@ class TFLiteDetector(_ImageFile):
                 f"{str(path)!r} is no detector with post-processing inside: its outputs are "
                 f"{sorted(self._outputs)}. Export one with `keras_parc.to_tflite`."
             )
+        options = flatbuffer.read(self.path.read_bytes()).subgraphs[0].operators[-1].customOptions
+        self.classes = flexbuffers.Loads(bytes(options))["num_classes"]
 
     def __call__(self, images: np.ndarray) -> list[dict[str, np.ndarray]]:
         """Run images `(n, height, width, channels)` one by one.
