@@ -129,17 +129,19 @@ def export(
     import keras
 
     from keras_parc.lite import Metadata
+    from keras_parc.lite.detector import is_detector
     from keras_parc.lite.summary import export_with_summary
-    from keras_parc.predict import load_classifier
+    from keras_parc.predict import load_model
 
     about = {"description": description, "author": author, "licence": licence}
     about["version"] = model_version
     if labels is None and any(about.values()):
         raise ValueError("A description goes into the file with the class names: add --labels.")
     names = read_labels(labels) if labels else None
-    loaded = load_classifier(model)
+    loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    task = "detect" if is_detector(loaded) else "classify"
     tables = export_with_summary(
         loaded,
         out,
@@ -148,7 +150,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
+        metadata=Metadata(labels=names, name=loaded.name, task=task, **about) if names else None,
         explain_csv=explain,
         fine_tune=fine_tune,
         console=Console(stderr=True),
@@ -187,12 +189,12 @@ def benchmark_data(
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],
     out: Annotated[Path, typer.Argument(help="The .weights.h5 file to write.")],
-    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS.")],
+    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS or SSDParCNetS.")],
 ) -> None:
     """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
-    from keras_parc.weights.loading import HEAD, import_checkpoint
+    from keras_parc.weights.loading import class_count, import_checkpoint
 
-    classes = import_checkpoint(checkpoint, model, out).get_layer(HEAD).units
+    classes = class_count(import_checkpoint(checkpoint, model, out))
     print(f"{out}: load it with keras_parc.{model}(weights={str(out)!r}, classes={classes})")
 
 

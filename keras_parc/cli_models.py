@@ -10,19 +10,31 @@ from rich.table import Table
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A .keras or .tflite classifier.")],
+    model: Annotated[Path, typer.Argument(help="A .keras or .tflite classifier or detector.")],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     labels: Annotated[
         Path | None,
         typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="For a detector: the least score of a box.")
+    ] = 0.3,
+    draw: Annotated[
+        Path | None, typer.Option(help="For a detector: write pictures with boxes to this folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Classify image files with a Keras or a .tflite model."""
-    from keras_parc.predict import classify, load_classifier
+    """Classify image files, or find the objects in them, with a Keras or a .tflite model."""
+    from keras_parc.predict import classify, detects, load_model
 
-    scores = classify(load_classifier(model), images)
+    loaded = load_model(model)
+    if detects(loaded):
+        _predict_boxes(loaded, model, images, labels, threshold, draw, as_json)
+        return
+    if draw is not None:
+        raise ValueError(f"--draw is for detectors, {str(model)!r} is a classifier.")
+    scores = classify(loaded, images)
     names = _class_names(labels, model, scores.shape[1])
     results = [
         {
@@ -43,9 +55,38 @@ def predict(
     Console().print(table)
 
 
+def _predict_boxes(loaded, model, images, labels, threshold, draw, as_json) -> None:
+    from keras_parc.detect import class_total, detect_files, save_drawn
+    from keras_parc.predict import open_image
+
+    found = detect_files(loaded, images, threshold)
+    names = _class_names(labels, model, class_total(loaded))
+    results = []
+    for path, each in zip(images, found, strict=True):
+        boxes = [
+            {"class": names[label], "score": float(score), "box": box.tolist()}
+            for box, score, label in zip(each["boxes"], each["scores"], each["labels"], strict=True)
+        ]
+        results.append({"image": str(path), "boxes": boxes})
+        if draw is not None:
+            save_drawn(draw / f"{path.stem}.png", open_image(path), each, names)
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    table = Table("image", "class", "score", "top, left, bottom, right")
+    for result in results:
+        for each in result["boxes"] or [None]:
+            box = each and ", ".join(f"{100 * side:.0f} %" for side in each["box"])
+            row = (
+                (each["class"], f"{each['score']:.3f}", box) if each else ("nothing found", "", "")
+            )
+            table.add_row(result["image"], *row)
+    Console().print(table)
+
+
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A .keras or .tflite classifier, or a name as ParCNetS.")
+        str, typer.Argument(help="A .keras or .tflite model, or a classifier's name as ParCNetS.")
     ],
     dataset: Annotated[
         str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
@@ -70,19 +111,39 @@ def evaluate(
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure top-1 and top-5 of a classifier on a data set."""
+    """Measure a classifier (top-1, top-5) or a detector (COCO's mean average precision)."""
+    from keras_parc.data import detection
     from keras_parc.data.classification import class_names
-    from keras_parc.evaluate import evaluate_classifier
-    from keras_parc.predict import load_classifier, zoo_classifier
+    from keras_parc.detect import class_total, detector_of
+    from keras_parc.evaluate import evaluate_classifier, input_size
+    from keras_parc.evaluate_detector import evaluate_detector
+    from keras_parc.predict import detects, load_model, zoo_classifier
 
     if Path(model).suffix:
-        loaded = load_classifier(model, threads)
+        loaded = load_model(model, threads)
     elif weights is None:
         raise ValueError(f"The model {model!r} needs --weights.")
     else:
         # A file of weights is of this data set; a published preset has classes of its own.
         of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
         loaded = zoo_classifier(model, weights, **of_set)
+    if detects(loaded):
+        known, there = class_total(loaded), len(detection.class_names(dataset, data_dir))
+        if known != there:
+            raise ValueError(
+                f"{model!r} has {known} classes, but {dataset!r} has {there}: expected a detector "
+                "trained on this data set."
+            )
+        result = evaluate_detector(
+            detector_of(loaded, score_threshold=0.01, batch_size=batch),
+            dataset,
+            split,
+            size=input_size(loaded, size),
+            batch_size=batch,
+            data_dir=data_dir,
+        )
+        _print_measures(result, model, dataset, split, as_json)
+        return
     result = evaluate_classifier(
         loaded,
         dataset,
@@ -92,14 +153,22 @@ def evaluate(
         batch_size=batch,
         data_dir=data_dir,
     )
+    _print_measures(result, model, dataset, split, as_json)
+
+
+def _print_measures(result: dict, model: str, dataset: str, split: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
         return
     table = Table("", model)
+    by_class = result.pop("per_class", {})
+    result |= {f"map of {name}": value for name, value in by_class.items()}
     for key, value in result.items():
+        if value is None:  # nothing of this kind in the set
+            continue
         text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
-        text = f"{100 * value:.2f} %" if key.startswith("top") else text
-        table.add_row(key.replace("_", " "), text)
+        share = key.startswith(("top", "map"))
+        table.add_row(key.replace("_", " "), f"{100 * value:.2f} %" if share else text)
     Console().print(table)
 
 

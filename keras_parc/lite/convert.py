@@ -8,17 +8,20 @@ from pathlib import Path
 import keras
 
 from keras_parc.files import replacing
-from keras_parc.lite import fine_tuning, flatbuffer, int8, rewriting
+from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, rewriting
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
 from keras_parc.lite.importing import import_model
 from keras_parc.lite.metadata import Metadata, add_metadata
 from keras_parc.lite.process import TaskError, conversion_process
+from keras_parc.ssd_lite import ssd_anchors
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
+DEFAULT_RANGES = "mse_seen"
 
 
 def to_tflite(
@@ -33,6 +36,7 @@ def to_tflite(
     target: str = "litert",
     metadata: Metadata | None = None,
     fine_tune: bool = False,
+    postprocess: Postprocess | None = None,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
@@ -95,18 +99,11 @@ def to_tflite(
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
-    if metadata is not None and metadata.task == "classify":
-        if len(model.outputs) != 1:
-            raise ValueError(
-                "`metadata` is that of a classifier, which has one output; "
-                f"{model.name!r} has {len(model.outputs)}."
-            )
-        classes = model.output_shape[-1]
-        if len(metadata.labels) != classes:
-            raise ValueError(
-                f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
-                "classes."
-            )
+    anchors = ssd_anchors(model, shape[:2]) if is_detector(model) else None
+    if postprocess is not None and anchors is None:
+        raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
+    if metadata is not None:
+        _check_metadata(metadata, model, anchors is not None)
     images = None
     if quantize == "int8":
         limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
@@ -118,13 +115,36 @@ def to_tflite(
         softmax = False
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
-        types = (io, "float32" if softmax else io)
-        content = _convert(model, shape, quantize, images, types, process, fine_tune)
+        types = (io, "float32" if softmax or anchors is not None else io)
+        method = DEFAULT_RANGES if anchors is None else detector.RANGES
+        content = _convert(model, shape, quantize, images, types, process, fine_tune, method)
         content = _finish(content, model, quantize, io if softmax else None)
+        if anchors is not None:
+            content = detector.finish(content, anchors, postprocess or Postprocess())
         if metadata is not None:
-            content = add_metadata(content, metadata)
+            content = add_metadata(content, metadata, anchors)
         temporary.write_bytes(content)
     return path
+
+
+def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:
+    if detects != (metadata.task == "detect"):
+        raise ValueError(
+            f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
+        )
+    if metadata.task == "classify" and len(model.outputs) != 1:
+        raise ValueError(
+            "`metadata` is that of a classifier, which has one output; "
+            f"{model.name!r} has {len(model.outputs)}."
+        )
+    if metadata.task == "segment":
+        return
+    classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
+    if len(metadata.labels) != classes:
+        raise ValueError(
+            f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
+            "classes."
+        )
 
 
 def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:
@@ -144,7 +164,7 @@ def _cut_softmax(graph: Graph) -> bool:
 
 
 def _convert(
-    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool
+    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool, method: str
 ) -> bytes:
     import tensorflow as tf
 
@@ -162,10 +182,10 @@ def _convert(
                 f"{model.name!r} cannot be converted to built-in operations: {error}"
             ) from None
     if fine_tune:
-        tuned = fine_tuning.fine_tune(content, images)
+        tuned = fine_tuning.fine_tune(content, images, method)
         content, images = tuned.content, tuned.calibration
     if quantize == "int8":
-        content = int8.quantize(content, images, *io)
+        content = int8.quantize(content, images, *io, method)
     return content
 
 
