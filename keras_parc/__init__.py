@@ -1,6 +1,7 @@
 """keras_parc: ParC-Net as a Keras 3 model zoo that ends in a fast int8 `.tflite`."""
 
 from keras_parc.classification import features
+from keras_parc.deeplab_v3 import DeepLabV3, DeepLabV3ParCNetS, low_resolution
 from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
@@ -25,6 +26,8 @@ from keras_parc.weights.presets import Preset, list_presets
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeepLabV3",
+    "DeepLabV3ParCNetS",
     "Metadata",
     "MobileViTS",
     "ParCConvNeXtXT",
@@ -46,6 +49,7 @@ __all__ = [
     "grad_cam",
     "inspect",
     "list_presets",
+    "low_resolution",
     "parcify",
     "preprocess_input",
     "read_metadata",

@@ -67,9 +67,7 @@ def image_classifier(
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
-    weights = _checked(weights, architecture, include_top)
-    # Before the model is built: without a network the error comes at once.
-    published = preset_file(weights) if isinstance(weights, Preset) else None
+    load = weights_loader(weights, architecture, include_top)
     if input_shape is None:
         input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
     image = image_input(input_tensor, tuple(input_shape))
@@ -90,11 +88,24 @@ def image_classifier(
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
-    if isinstance(weights, Preset):
-        load_preset(model, weights, published)
-    elif weights is not None:
-        model.load_weights(weights)
+    load(model)
     return model
+
+
+def weights_loader(
+    weights: str | os.PathLike | None, architecture: str | None, include_top: bool = True
+) -> Callable[[keras.Model], None]:
+    """Check what a constructor takes as `weights`, before the model is built.
+
+    Returns:
+        A function that loads them into the model.
+    """
+    checked = _checked(weights, architecture, include_top)
+    if isinstance(checked, Preset):
+        # Here, since without a network the error comes at once.
+        published = preset_file(checked)
+        return lambda model: load_preset(model, checked, published)
+    return lambda model: None if checked is None else model.load_weights(checked)
 
 
 def _checked(

@@ -283,9 +283,9 @@ def import_(
     model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS.")],
 ) -> None:
     """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
-    from keras_parc.weights.loading import HEAD, import_checkpoint
+    from keras_parc.weights.loading import head_layer, import_checkpoint
 
-    classes = import_checkpoint(checkpoint, model, out).get_layer(HEAD).units
+    classes = head_layer(import_checkpoint(checkpoint, model, out)).kernel.shape[-1]
     print(f"{out}: load it with keras_parc.{model}(weights={str(out)!r}, classes={classes})")
 
 

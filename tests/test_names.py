@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from weight_server import GOLDEN
 
 import keras_parc
 from keras_parc.weights.names import DEEPLAB_V3, SSD_LITE, load_state_dict, official_name
@@ -63,11 +64,11 @@ def test_the_backbone_in_a_detector_is_named_after_the_encoder():
 
 @pytest.mark.parametrize(
     ("preset", "name"),
-    zip(PRESETS, ("parcnet_s", "ssd_parcnet_s", "deeplabv3_parcnet_s"), strict=True),
+    zip(PRESETS, [GOLDEN[preset.weights] for preset in PRESETS], strict=True),
 )
 def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
     """Nothing is missing or unexpected, and one more name would be."""
-    model = keras_parc.ParCNetS(input_shape=(32, 32, 3))
+    model = getattr(keras_parc, preset.model)(input_shape=(32, 32, 3))
     model = keras_parc.features(model) if preset.scope else model
     state = state_dict(name)
     arguments = {"scope": preset.scope, "ignored": preset.ignored}

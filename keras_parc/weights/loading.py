@@ -19,8 +19,10 @@ from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 
 log = logging.getLogger(__name__)
 
-HEAD = "predictions"
-PARTS = ("stem_", "stage", "head_", HEAD)  # layers of the zoo; others lie before an `input_tensor`
+# The last layer of a classifier and of a segmenter: the one that knows the number of classes.
+HEADS = ("predictions", "segmentation_logits")
+# Layers of the zoo; others lie before an `input_tensor`.
+PARTS = ("stem_", "stage", "head_", "aspp", *HEADS)
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
@@ -63,7 +65,7 @@ def load_preset(model: keras.Model, preset: Preset, path: Path) -> None:
     for name in theirs.keys() & ours.keys():
         if [v.shape for v in theirs[name]] != [v.shape for v in ours[name]]:
             fresh.add(name)
-    problems = sorted((unused | fresh) - {HEAD, *(EXPANSION if preset.scope else ())})
+    problems = sorted((unused | fresh) - {*HEADS, *(EXPANSION if preset.scope else ())})
     if problems:
         raise ValueError(
             f"`weights={preset.weights!r}` are of {preset.model} with its default arguments and "
@@ -133,18 +135,22 @@ def _save(model: keras.Model, path: Path) -> None:
 
 
 def constructors() -> dict[str, Callable[..., keras.Model]]:
-    """The model constructors of `keras_parc` by their names, sorted."""
+    """The constructors of `keras_parc` that make classifiers, by their names, sorted."""
+    return _taking("include_top")
+
+
+def _taking(argument: str) -> dict[str, Callable[..., keras.Model]]:
     import keras_parc
 
     return {
         name: value
         for name, value in sorted(vars(keras_parc).items())
-        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+        if inspect.isfunction(value) and argument in inspect.signature(value).parameters
     }
 
 
 def constructor(name: str) -> Callable[..., keras.Model]:
-    """A model constructor of `keras_parc` by its name.
+    """A constructor of `keras_parc` that takes weights, by its name.
 
     Raises:
         ValueError: There is none of this name.
@@ -153,10 +159,15 @@ def constructor(name: str) -> Callable[..., keras.Model]:
         >>> constructor("ParCNetXS")(input_shape=(32, 32, 3)).name
         'parc_net_xs'
     """
-    found = constructors()
+    found = _taking("weights")
     if name not in found:
         raise ValueError(f"There is no model {name!r}; there are {', '.join(found)}.")
     return found[name]
+
+
+def head_layer(model: keras.Model) -> keras.layers.Layer:
+    """The last layer with weights of a classifier or segmenter; its kernel ends in the classes."""
+    return next(layer for layer in model.layers if layer.name in HEADS)
 
 
 def import_checkpoint(
@@ -192,15 +203,15 @@ def import_checkpoint(
         raise ValueError(f"The file to write must end in .weights.h5, got {str(out)!r}.")
     state = read_torch_file(checkpoint)
     built = build()
-    head = built.get_layer(HEAD)
+    head = head_layer(built)
     kernel = official_name(built, head, head.kernel)
     if kernel not in state:
         raise CheckpointError(
-            f"{str(checkpoint)!r} has no {kernel!r}: it is no classifier like {model}. Its names "
+            f"{str(checkpoint)!r} has no {kernel!r}: it is no model like {model}. Its names "
             f"begin with {next(iter(state))!r}."
         )
-    classes, *features = state[kernel].shape or (0,)
-    if classes not in (0, head.units) and features == [head.kernel.shape[0]]:
+    classes, features, *_ = *state[kernel].shape, 0, 0
+    if classes not in (0, head.kernel.shape[-1]) and features == head.kernel.shape[-2]:
         built = build(classes=classes)
     load_state_dict(built, state)
     with replacing(out) as temporary:
