@@ -141,9 +141,7 @@ def training_pair(
     wanted = tf.cast(tf.reduce_min(size), tf.float32)
     low, high = augmentation.scale
     short = tf.floor(low * wanted + draws[0] * ((high - low) * wanted + 1))
-    scale = tf.maximum(
-        short / tf.reduce_min(full), tf.reduce_max(tf.cast(size, tf.float32) / full)
-    )
+    scale = tf.maximum(short / tf.reduce_min(full), tf.reduce_max(tf.cast(size, tf.float32) / full))
     scaled = tf.maximum(tf.cast(tf.round(scale * full), tf.int32), size)
     room = tf.cast(scaled - size + 1, tf.float32)
     # A float32 product just below room may round up to it.

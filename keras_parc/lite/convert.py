@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from keras_parc.deeplab_v3 import low_resolution
 from keras_parc.files import replacing
 from keras_parc.lite import fine_tuning, flatbuffer, int8, rewriting
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
@@ -37,7 +38,9 @@ def to_tflite(
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
     The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
-    `keras_parc.agreement` how well it follows the model.
+    `keras_parc.agreement` how well it follows the model. The upsampling at the end of a segmenter
+    (`keras_parc.DeepLabV3`) is left out: the file has the logits at low resolution, which clients
+    such as MediaPipe bring to the size of the image.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
@@ -95,11 +98,14 @@ def to_tflite(
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
-    if metadata is not None and metadata.task == "classify":
-        if len(model.outputs) != 1:
+    model = low_resolution(model)
+    if metadata is not None and metadata.task in ("classify", "segment"):
+        rank = 2 if metadata.task == "classify" else 4
+        if len(model.outputs) != 1 or len(model.output_shape) != rank:
+            shapes = [tuple(each.shape) for each in model.outputs]
             raise ValueError(
-                "`metadata` is that of a classifier, which has one output; "
-                f"{model.name!r} has {len(model.outputs)}."
+                f"`metadata` is of the task {metadata.task!r}, which has one output of rank "
+                f"{rank}; {model.name!r} has {shapes}."
             )
         classes = model.output_shape[-1]
         if len(metadata.labels) != classes:
