@@ -37,12 +37,14 @@ def conv(
     use_bias: bool = False,
     name: str | None = None,
     dilation: int = 1,
+    initializer: initializers.Initializer | None = None,
 ) -> Tensor:
     """Convolution, zero-padded by `(kernel_size - 1) / 2` on all four sides at every stride.
 
     Keras' "same" pads only bottom and right at stride 2, which moves the output by half a pixel.
     One input channel per group becomes a depthwise layer. A dilated convolution (stride 1) is
-    padded `dilation` times as much.
+    padded `dilation` times as much. `initializer` is that of the kernel; None: the authors' for
+    backbones.
     """
     padding = "same"
     if strides > 1 and kernel_size > 1:
@@ -56,11 +58,11 @@ def conv(
         return layers.DepthwiseConv2D(
             kernel_size,
             depth_multiplier=filters // groups,
-            depthwise_initializer=initializers.RandomNormal(stddev=deviation),
+            depthwise_initializer=initializer or initializers.RandomNormal(stddev=deviation),
             **shared,
         )(x)
     return layers.Conv2D(
-        filters, kernel_size, groups=groups, kernel_initializer=fan_out(), **shared
+        filters, kernel_size, groups=groups, kernel_initializer=initializer or fan_out(), **shared
     )(x)
 
 
@@ -73,9 +75,11 @@ def conv_norm_act(
     activation: str | None = "silu",
     name: str = "conv",
     dilation: int = 1,
+    initializer: initializers.Initializer | None = None,
 ) -> Tensor:
     """Convolution without bias, batch normalization, activation (None: linear)."""
-    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv", dilation=dilation)
+    options = {"dilation": dilation, "initializer": initializer}
+    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv", **options)
     x = norm(x, name=f"{name}_bn")
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 

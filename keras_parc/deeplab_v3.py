@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from keras_parc.blocks import Tensor, conv, conv_norm_act
-from keras_parc.classification import features, weights_loader
+from keras_parc.classification import features, weight_loader
 from keras_parc.layers import ResizeLike
 from keras_parc.parc_net import ParCNetS
 
@@ -256,7 +256,7 @@ def DeepLabV3ParCNetS(
         >>> sum(math.prod(variable.shape) for variable in model.trainable_variables)
         5816397
     """
-    load = weights_loader(weights, "DeepLabV3ParCNetS")
+    load_into = weight_loader(weights, "DeepLabV3ParCNetS")
     backbone = ParCNetS(
         include_top=False,
         input_tensor=input_tensor,
@@ -265,5 +265,5 @@ def DeepLabV3ParCNetS(
         position_embedding=position_embedding,
     )
     model = DeepLabV3(backbone, classes, output_stride, dilated=dilated, name=name)
-    load(model)
+    load_into(model)
     return model

@@ -51,6 +51,28 @@ def test_an_ablation_through_a_file(tmp_path):
     assert error(logits(model), outputs("parcnet_s_bk_1_2")["S192/logits"]) <= TOLERANCE
 
 
+def test_a_detector_through_a_file(run_cli, tmp_path):
+    """All 80 classes, and a user's two: the classes are the file's."""
+    checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "out.weights.h5"
+    state = state_dict("ssd_parcnet_s")
+    for classes in (80, 2):
+        for name, value in state.items():
+            if name.startswith("ssd_heads.") and ".pw_conv.block.conv" in name.replace(
+                "5.loc_cls_layer", "5.pw_conv"
+            ):
+                per_anchor = value.reshape(-1, 85, *value.shape[1:])[:, : 5 + classes]
+                state[name] = per_anchor.reshape(-1, *value.shape[1:])
+        checkpoint.write_bytes(state_dict_bytes(state))
+        code, printed, _ = run_cli("import", checkpoint, out, "--model", "SSDParCNetS")
+        assert code == 0
+        assert f"classes={classes})" in printed
+        line = printed.split("load it with ")[1].replace(")", ", input_shape=(256, 256, 3))")
+        model = eval(line, {"keras_parc": keras_parc})
+        found = model(image(256), training=False)
+        expected = outputs("ssd_parcnet_s")["S256/scores"][..., : classes + 1]
+        assert error(found["scores"], expected) <= TOLERANCE
+
+
 @pytest.fixture
 def ten_classes(tmp_path):
     """A user's checkpoint: ten classes, wrapped, saved from a data-parallel model."""
@@ -113,7 +135,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
     assert not (tmp_path / "ran").exists()
     detector = tmp_path / "detector.pt"
     detector.write_bytes(golden_file("ssd_parcnet_s"))
-    fails("no 'classifier.fc.weight': it is no model like ParCNetS", detector, "ParCNetS")
+    fails("no 'classifier.fc.weight': it is no checkpoint of ParCNetS", detector, "ParCNetS")
 
 
 def test_a_pytorch_file_as_weights(ten_classes):

@@ -129,6 +129,17 @@ def test_a_whole_segmenter(serve):
     layer = "aspp_project_conv"
     ours, theirs = (each.get_layer(layer).kernel for each in (other, model))
     np.testing.assert_array_equal(ours, theirs)
+def test_the_detector(serve, caplog):
+    serve("good")
+    whole = keras_parc.SSDParCNetS(weights="coco", input_shape=(256, 256, 3))
+    found = whole(image(256), training=False)
+    assert error(found["scores"], outputs("ssd_parcnet_s")["S256/scores"]) <= TOLERANCE
+    assert caplog.text == ""
+    two = keras_parc.SSDParCNetS(weights="coco", classes=2, input_shape=SMALL)
+    scoring = ", ".join(f"head{number}_scores" for number in range(1, 7))
+    assert f"everything but {scoring} is loaded" in caplog.text
+    for name in ("stem_conv", "head1_boxes"):
+        np.testing.assert_array_equal(two.get_layer(name).kernel, whole.get_layer(name).kernel)
 
 
 @pytest.mark.parametrize("weights", ["coco", "voc"])

@@ -82,7 +82,7 @@ def _import(op, args, kwargs, unknown) -> list[Node]:
 
 
 # Operations without weights that plain conversion handles well.
-QUIET = ("GetItem", "Flatten", "MaxPooling2D", "AveragePooling2D", "Concatenate")
+QUIET = ("AveragePooling2D", "Concatenate", "Flatten", "GetItem", "MaxPooling2D", "PerAnchor")
 
 
 def _symbol(node: Node):

@@ -4,28 +4,59 @@ Where the paper and the authors' code differ, the recipe follows the code.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import keras
 
+from keras_parc.boxes import Anchors
 from keras_parc.data.augment import Augmentation
+from keras_parc.data.augment_boxes import BoxAugmentation
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.ssd_lite import SSDLite
 from keras_parc.training.sampler import batch_of
 
+
+def _ssd(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
+    def build(input_shape, classes, include_preprocessing):
+        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
+        return SSDLite(backbone(include_top=False, **shared), classes, **options)
+
+    return build
+
+
+# For images of 64 x 64: maps of 8, 4, 2 and 1 cells, and few channels.
+_SMALL = {
+    "feature_names": ("P3", "P4", "P5"),
+    "projections": (128, 128, 128),
+    "extra_channels": (64,),
+    "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
+}
 # Add a constructor with the arguments of `ParCNetS` to train a model of your own.
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "parc_net_xs": ParCNetXS,
     "parc_net_s": ParCNetS,
     "parc_net_h": ParCNetH,
     "mobilevit_s": MobileViTS,
+    # As published, from ImageNet; and two to compare it with.
+    "ssd_parc_net_s": _ssd(functools.partial(ParCNetS, weights="imagenet")),
+    "ssd_parc_net_s_new": _ssd(ParCNetS),
+    "ssd_mobilevit_s_new": _ssd(MobileViTS),
+    "ssd_parc_net_xs_small": _ssd(ParCNetXS, **_SMALL),
+    "ssd_parc_net_xs_small_no_position": _ssd(
+        functools.partial(ParCNetXS, position_embedding=False), **_SMALL
+    ),
 }
 
 
 # For each task, what can be done to its training images.
-AUGMENTATIONS: dict[str, type] = {"classification": Augmentation}
+AUGMENTATIONS: dict[str, type] = {
+    "classification": Augmentation,
+    "detection": BoxAugmentation,
+}
 
 
 @dataclass(frozen=True)
@@ -242,6 +273,48 @@ RECIPES: dict[str, Recipe] = {
             mixed_precision="none",
             # A mirrored digit is no digit.
             augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
+        ),
+        Recipe(
+            "ssd_parc_net_s_coco",
+            "ssd_parc_net_s",
+            task="detection",
+            data="coco/2017",
+            size=320,
+            short_side=320,
+            sizes=(320,),
+            batch=32,
+            replicas=4,
+            epochs=200,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            warm_up_steps=500,
+            weight_decay=0.02,
+            label_smoothing=0.0,
+            augmentation=BoxAugmentation(),
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_detection",
+            "ssd_parc_net_xs_small",
+            task="detection",
+            data="digit_scenes/detect_small",
+            size=64,
+            short_side=64,
+            sizes=(64,),
+            batch=32,
+            replicas=1,
+            epochs=4,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            label_smoothing=0.0,
+            ema_momentum=0.98,
+            average_best=1,
+            mixed_precision="none",
+            augmentation=BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
         ),
     )
 }

@@ -12,7 +12,10 @@ import keras
 from keras_parc.training.recipes import Recipe
 
 # Where each task is; none is imported before it is needed.
-_TASKS = {"classification": ("keras_parc.training.classify", "Classification")}
+_TASKS = {
+    "classification": ("keras_parc.training.classify", "Classification"),
+    "detection": ("keras_parc.training.detect", "Detection"),
+}
 
 
 class Task(ABC):

@@ -28,7 +28,7 @@ class Preset:
         urls: Where it is served; all serve the same file.
         git_blob: SHA-1 of `"blob <size>\\0"` and the content: the name git gives the file.
         mebibytes: Its size as the authors tell it; a larger download is cut off.
-        classes: Number of classes, with the background where the task has one.
+        classes: Number of classes; segmenters count the background, detectors do not.
         input_size: `(height, width)` it was evaluated at, in pixels.
         metric: The published result.
         metric_source: Who published it and where.
@@ -103,12 +103,26 @@ PRESETS = (
         urls=_urls("detection"),
         git_blob="f465ef8880bb6dff3f808435aa2f087f6601c129",
         mebibytes=20.7,
-        classes=81,
+        classes=80,
         input_size=(320, 320),
         metric="mAP 28.8 (with SSDLite)",
         metric_source=_PAPER,
         scope="encoder.",
         ignored=("extra_layers.", "ssd_heads."),
+    ),
+    Preset(
+        name="ssd_parc_net_s_coco",
+        model="SSDParCNetS",
+        weights="coco",
+        task="detection",
+        data="MS-COCO",
+        urls=_urls("detection"),
+        git_blob="f465ef8880bb6dff3f808435aa2f087f6601c129",
+        mebibytes=20.7,
+        classes=80,
+        input_size=(320, 320),
+        metric="mAP 28.8",
+        metric_source=_PAPER,
     ),
     dataclasses.replace(
         _VOC,
@@ -187,7 +201,7 @@ def model_card(preset: Preset) -> str:
     part = (
         "The backbone, stages 1 to 5, is loaded; `head_expand` and any head of yours start random."
         if preset.scope
-        else "With another number of classes everything but the classifier is loaded."
+        else "With another number of classes everything but the layers that score them is loaded."
     )
     sources = "\n".join(f"- <{url}>" for url in preset.urls)
     height, width = preset.input_size
