@@ -129,6 +129,8 @@ def test_a_whole_segmenter(serve):
     layer = "aspp_project_conv"
     ours, theirs = (each.get_layer(layer).kernel for each in (other, model))
     np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_detector(serve, caplog):
     serve("good")
     whole = keras_parc.SSDParCNetS(weights="coco", input_shape=(256, 256, 3))
