@@ -90,6 +90,16 @@ def detector_files(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory):
+    """Folder of prepared TFDS sets with `digit_scenes/tiny`."""
+    from keras_parc.data.sources import open_source
+
+    folder = tmp_path_factory.mktemp("scenes")
+    open_source("digit_scenes/tiny", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def segmenter_files(tmp_path_factory):
     """The trained segmenter as files: float, int8, and int8 with an input of uint8."""
     folder, (images, _) = tmp_path_factory.mktemp("segmenters"), masks.images_and_masks(64, seed=0)

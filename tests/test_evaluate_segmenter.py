@@ -70,10 +70,10 @@ def oracle():
     return keras.Model(image, keras.ops.concatenate([grey, 255.0 - grey, others], -1))
 
 
-def test_a_whole_set(oracle, tmp_path):
+def test_a_whole_set(oracle, tiny_scenes, tmp_path):
     found = {
         protocol: evaluate_segmenter(
-            oracle, "digit_scenes/tiny", "test[:20]", protocol=protocol, data_dir=tmp_path / "data"
+            oracle, "digit_scenes/tiny", "test[:20]", protocol=protocol, data_dir=tiny_scenes
         )
         for protocol in ("authors", "native")
     }
@@ -94,19 +94,19 @@ def test_a_whole_set(oracle, tmp_path):
         evaluate_segmenter(oracle, "digit_scenes/tiny", protocol="mine")
     path = keras_parc.to_tflite(oracle, tmp_path / "oracle.tflite")
     of_file = evaluate_segmenter(
-        keras_parc.TFLiteModel(path), "digit_scenes/tiny", "test[:20]", data_dir=tmp_path / "data"
+        keras_parc.TFLiteModel(path), "digit_scenes/tiny", "test[:20]", data_dir=tiny_scenes
     )
     assert of_file["miou"] == pytest.approx(found["authors"]["miou"], abs=1e-3)
 
 
-def test_a_model_of_other_classes_is_refused(tmp_path):
+def test_a_model_of_other_classes_is_refused(tiny_scenes):
     image = keras.Input((48, 48, 3))
     three = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
     with pytest.raises(ValueError, match=r"has 3 classes, but .* has 11"):
-        evaluate_segmenter(three, "digit_scenes/tiny", "test", data_dir=tmp_path)
+        evaluate_segmenter(three, "digit_scenes/tiny", "test", data_dir=tiny_scenes)
     pooled = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
     with pytest.raises(ValueError, match="is not a segmenter"):
-        evaluate_segmenter(pooled, "digit_scenes/tiny", "test", data_dir=tmp_path)
+        evaluate_segmenter(pooled, "digit_scenes/tiny", "test", data_dir=tiny_scenes)
 
 
 def test_colours_of_voc():

@@ -1,11 +1,13 @@
 """Exported segmenters: the rules of the head, one partition, class maps as Keras'."""
 
 import json
+import sys
 
 import keras
 import masks
 import numpy as np
 import pytest
+from clients import TOOLS, command
 from keras import layers
 from PIL import Image
 from rewritten import check, conv
@@ -21,6 +23,7 @@ from keras_parc.evaluate_segmenter import (
 from keras_parc.layers import ResizeLike
 from keras_parc.lite.importing import import_model
 from keras_parc.lite.rewriting import rewrite
+from keras_parc.paint import painted
 from keras_parc.segment import save_painted, segment_files
 
 
@@ -170,3 +173,22 @@ def test_predict_paints(segmenter_files, tmp_path, run_cli):
     again = save_painted(tmp_path / "again.png", picture, classes)
     with Image.open(again) as ours, Image.open(tmp_path / "drawn" / "square.png") as theirs:
         assert (np.asarray(ours) != np.asarray(theirs)).mean() < 0.02
+
+
+def test_run_py_paints_the_same(segmenter_files, tmp_path):
+    """tflite/run.py, which knows nothing of this package."""
+    images, _ = masks.images_and_masks(2, seed=5)
+    picture, file = tmp_path / "square.png", segmenter_files["int8", "uint8"]
+    large = Image.fromarray(images[1].astype("uint8")).resize((96, 128), Image.Resampling.NEAREST)
+    large.save(picture)
+    done = command(
+        sys.executable, TOOLS / "run.py", picture, file, "--paint", tmp_path / "painted.png"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "background" in done.stdout
+    (classes,) = segment_files(keras_parc.TFLiteModel(file), [picture])
+    expected = painted(np.asarray(large), classes)
+    with Image.open(tmp_path / "painted.png") as drawn:
+        assert (np.asarray(drawn) != expected).any(-1).mean() < 0.01
+    done = command(sys.executable, TOOLS / "run.py", picture, file, "--paint", tmp_path / "no.xyz")
+    assert (done.returncode, "cannot write the picture" in done.stderr) == (2, True)
