@@ -28,7 +28,7 @@ def scenes(count, seed):
     return images, boxes, labels
 
 
-def new_detector():
+def new_detector(classes=2):
     """Not trained; RGB 0..255."""
     image = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Rescaling(1 / 128, -1)(image)
@@ -37,7 +37,7 @@ def new_detector():
     coarser = keras.layers.Conv2D(64, 3, 2, "same", activation="relu", name="map4")(x)
     return keras_parc.SSDLite(
         keras.Model(image, coarser),
-        classes=2,
+        classes=classes,
         feature_names=("map3", "map4"),
         projections=(32, 32),
         extra_channels=(32,),

@@ -130,7 +130,7 @@ def test_the_device_tool(detector_files, found_by_keras, quantize, tmp_path):
     y0, x0, y1, x1 = (best["boxes"][0] * [64, 128, 64, 128]).round()
     score, *words = lines[1].split()
     assert words[0] == label
-    assert abs(float(score) - best["scores"][0]) < (0.1 if quantize else 1e-3)
+    assert abs(float(score) - best["scores"][0]) < (0.1 if quantize else 0.02)  # resized twice
     printed = [float(word.rstrip(",")) for word in words if word.rstrip(",").lstrip("-").isdigit()]
     np.testing.assert_allclose(printed, [x0, x1, y0, y1], atol=3 if quantize else 1)
     assert lines[3].strip() == "nothing found"
