@@ -1,8 +1,9 @@
 """The files that compare DeepLabV3 on ParC-Net-S with DeepLabV3 on MobileViT-S.
 
 `python -m keras_parc.lite.comparison_segmenters FOLDER` writes them, then
-`tflite/benchmark.py FOLDER/*_256_*.tflite --csv tflite/results/segmenters_256.csv` times those of one
-size and `tflite/memory.py FOLDER/*.tflite --csv tflite/results/segmenters_memory.csv` weighs all.
+`tflite/benchmark.py FOLDER/*_256_*.tflite --csv tflite/results/segmenters_256.csv` times those of
+one size and `tflite/memory.py FOLDER/*.tflite --csv tflite/results/segmenters_memory.csv` weighs
+all.
 """
 
 import sys
