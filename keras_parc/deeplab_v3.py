@@ -124,6 +124,7 @@ def DeepLabV3(
     *,
     dilated: bool = False,
     rates: tuple[int, int, int] | None = None,
+    width: int = WIDTH,
     name: str = "deeplab_v3",
 ) -> keras.Model:
     """Segment images: DeepLabV3 over a backbone.
@@ -138,6 +139,7 @@ def DeepLabV3(
             authors' are not.
         rates: Dilation of the three atrous convolutions in pixels of the map; None: 6, 12, 18, at
             output stride 8 twice that.
+        width: Channels of the pyramid's branches and of their projection.
         name: Name of the model.
 
     Returns:
@@ -162,9 +164,11 @@ def DeepLabV3(
         rates = tuple(rate * (2 if output_stride == 8 else 1) for rate in ATROUS_RATES)
     if len(rates) != 3 or min(rates) < 1:
         raise ValueError(f"`rates` must be three whole numbers of at least 1, got {rates!r}.")
+    if width < 1:
+        raise ValueError(f"`width` must be at least 1, got {width!r}.")
     pyramid = encoder(backbone, output_stride, dilated)
     image = pyramid.inputs[0]
-    x = atrous_pyramid_pooling(pyramid.output["P5"], rates)
+    x = atrous_pyramid_pooling(pyramid.output["P5"], rates, width)
     x = layers.SpatialDropout2D(DROPOUT, name="segmentation_dropout")(x)
     x = conv(x, classes, use_bias=True, name=LOGITS)
     x = ResizeLike(name=UPSAMPLE)([x, image])
