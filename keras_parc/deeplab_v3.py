@@ -218,9 +218,8 @@ def pixel_cross_entropy() -> keras.losses.Loss:
 
 def DeepLabV3ParCNetS(
     weights: str | os.PathLike | None = None,
-    input_tensor: Tensor | None = None,
-    input_shape: tuple[int | None, int | None, int] = (512, 512, 3),
     classes: int = 21,
+    input_shape: tuple[int | None, int | None, int] = (512, 512, 3),
     name: str = "deeplab_v3_parc_net_s",
     *,
     include_preprocessing: bool = False,
@@ -234,9 +233,8 @@ def DeepLabV3ParCNetS(
         weights: None (random), "voc" (the authors' weights for PASCAL VOC 2012, 21 classes; with
             another number of classes all but the last layer is loaded), or the path of a
             `.weights.h5` or `.keras` file of this model.
-        input_tensor: Optional Keras tensor to build on.
-        input_shape: `(height, width, 3)`, sides of at least 32 or None.
         classes: Number of classes, background included.
+        input_shape: `(height, width, 3)`, sides of at least 32 or None.
         name: Name of the model.
         include_preprocessing: True: the model takes RGB 0..255 and does itself what the authors'
             weights expect. False: it takes BGR 0..1.
@@ -263,7 +261,6 @@ def DeepLabV3ParCNetS(
     load_into = weight_loader(weights, "DeepLabV3ParCNetS")
     backbone = ParCNetS(
         include_top=False,
-        input_tensor=input_tensor,
         input_shape=input_shape,
         include_preprocessing=include_preprocessing,
         position_embedding=position_embedding,
