@@ -191,7 +191,7 @@ def low_resolution(model: keras.Model) -> keras.Model:
         >>> keras_parc.low_resolution(model).output_shape
         (None, 4, 6, 3)
     """
-    layer = getattr(model, "layers", [None])[-1]
+    layer = (getattr(model, "layers", None) or [None])[-1]
     if not (isinstance(layer, ResizeLike) and layer.name == UPSAMPLE):
         return model
     return keras.Model(model.input, model.get_layer(LOGITS).output, name=model.name)

@@ -300,7 +300,7 @@ def test_flawed_masks_are_skipped_and_named(tmp_path):
     builder.download_and_prepare()
     skipped = SkippedImages()
     shared = {"batch": 4, "size": 32}
-    for epoch in range(2):
+    for epoch in range(8):  # four of seven images each
         for _, masks in dataset(
             builder, "train", training=True, epoch=epoch, skipped=skipped, **shared
         ):

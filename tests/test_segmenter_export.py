@@ -175,6 +175,23 @@ def test_predict_paints(segmenter_files, tmp_path, run_cli):
         assert (np.asarray(ours) != np.asarray(theirs)).mean() < 0.02
 
 
+def test_export_command(run_cli, tmp_path):
+    masks.segmenter().save(tmp_path / "model.keras")
+    (tmp_path / "names.txt").write_text("\n".join(masks.LABELS))
+    out = tmp_path / "model.tflite"
+    code, printed, errors = run_cli(
+        "export", tmp_path / "model.keras", out, "--labels", tmp_path / "names.txt"
+    )
+    assert code == 0, errors
+    assert "XNNPACK partitions" in printed
+    found = keras_parc.read_metadata(out)
+    assert (found.task, found.activation, found.labels) == (
+        "segment",
+        "softmax",
+        tuple(masks.LABELS),
+    )
+
+
 def test_run_py_paints_the_same(segmenter_files, tmp_path):
     """tflite/run.py, which knows nothing of this package."""
     images, _ = masks.images_and_masks(2, seed=5)
