@@ -1,11 +1,14 @@
 """Training segmenters: a rate of its own for the head, stop and go on, what is measured."""
 
+import json
+
 import keras
 import masks
 import numpy as np
 import pytest
 from keras import ops
 
+import keras_parc
 from keras_parc.deeplab_v3 import DeepLabV3
 from keras_parc.evaluate_segmenter import confusion_matrix, intersections_over_unions
 from keras_parc.predict import load_model
@@ -112,3 +115,17 @@ def test_what_is_measured_after_an_epoch():
     assert metrics["miou"] == pytest.approx(expected, abs=1e-5)
     assert metrics["loss"] > 0
     assert len(calls) == 2
+
+
+@pytest.mark.slow
+def test_the_demonstration(run_cli, tmp_path):
+    out = tmp_path / "report"
+    code, printed, errors = run_cli("demo", "--task", "segmentation", "--quick", "--out", out)
+    assert code == 0, errors
+    assert "mean iou" in printed
+    report = json.loads((out / "report.json").read_text())
+    assert report["partitions"] == {"fp32": 1, "int8": 1}
+    assert report["agreement_with_keras"]["fp32"] > 0.999
+    assert set(report["mean_iou"]) == {"keras", "fp32", "int8"}
+    assert (out / "report.png").stat().st_size > 50_000
+    assert keras_parc.read_metadata(out / "model_int8.tflite").task == "segment"
