@@ -364,7 +364,7 @@ RECIPES: dict[str, Recipe] = {
             "deeplab_v3_parc_net_xs_small",
             task="segmentation",
             data="digit_scenes/detect_small",
-            train_split="train[:4800]",
+            train_split="train[:3200]",
             size=64,
             short_side=64,
             sizes=(64,),
