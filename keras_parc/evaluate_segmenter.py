@@ -77,7 +77,7 @@ def class_map(
         size: Height and width of the image in pixels.
         through: Another size to which the logits are brought first, bilinear; from there it goes
             on by nearest neighbour, as the authors evaluate. None: bilinear to the size of the
-            image, as clients such as MediaPipe do.
+            image, as clients do (MediaPipe after the softmax).
 
     Returns:
         Class numbers `size`, int64.
