@@ -2,6 +2,12 @@
 
 from keras_parc.boxes import Anchors, detections
 from keras_parc.classification import features
+from keras_parc.deeplab_v3 import (
+    DeepLabV3,
+    DeepLabV3ParCNetS,
+    low_resolution,
+    pixel_cross_entropy,
+)
 from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
@@ -30,6 +36,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Anchors",
+    "DeepLabV3",
+    "DeepLabV3ParCNetS",
     "Metadata",
     "MobileViTS",
     "ParCConvNeXtXT",
@@ -56,7 +64,9 @@ __all__ = [
     "grad_cam",
     "inspect",
     "list_presets",
+    "low_resolution",
     "parcify",
+    "pixel_cross_entropy",
     "preprocess_input",
     "read_metadata",
     "ssd_anchors",

@@ -132,6 +132,7 @@ def export(
     from keras_parc.lite.detector import is_detector
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.predict import load_model
+    from keras_parc.segment import is_segmenter
 
     about = {"description": description, "author": author, "licence": licence}
     about["version"] = model_version
@@ -141,7 +142,9 @@ def export(
     loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
-    task = "detect" if is_detector(loaded) else "classify"
+    about["task"] = "detect" if is_detector(loaded) else "classify"
+    if is_segmenter(loaded):
+        about |= {"task": "segment", "activation": "softmax"}  # the file has logits
     tables = export_with_summary(
         loaded,
         out,
@@ -150,7 +153,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        metadata=Metadata(labels=names, name=loaded.name, task=task, **about) if names else None,
+        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
         explain_csv=explain,
         fine_tune=fine_tune,
         console=Console(stderr=True),

@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A .keras or .tflite classifier or detector.")],
+    model: Annotated[
+        Path, typer.Argument(help="A .keras or .tflite classifier, detector or segmenter.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     labels: Annotated[
         Path | None,
@@ -21,19 +24,24 @@ def predict(
         float, typer.Option(min=0, max=1, help="For a detector: the least score of a box.")
     ] = 0.3,
     draw: Annotated[
-        Path | None, typer.Option(help="For a detector: write pictures with boxes to this folder.")
+        Path | None,
+        typer.Option(help="Write pictures with boxes, or painted masks, to this folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Classify image files, or find the objects in them, with a Keras or a .tflite model."""
+    """Classify image files, or find the objects or the class of every pixel in them."""
     from keras_parc.predict import classify, detects, load_model
+    from keras_parc.segment import is_segmenter
 
     loaded = load_model(model)
     if detects(loaded):
         _predict_boxes(loaded, model, images, labels, threshold, draw, as_json)
         return
+    if is_segmenter(loaded):
+        _predict_masks(loaded, model, images, labels, top, draw, as_json)
+        return
     if draw is not None:
-        raise ValueError(f"--draw is for detectors, {str(model)!r} is a classifier.")
+        raise ValueError(f"--draw is for detectors and segmenters, {str(model)!r} is a classifier.")
     scores = classify(loaded, images)
     names = _class_names(labels, model, scores.shape[1])
     results = [
@@ -84,6 +92,28 @@ def _predict_boxes(loaded, model, images, labels, threshold, draw, as_json) -> N
     Console().print(table)
 
 
+def _predict_masks(loaded, model, images, labels, top, draw, as_json) -> None:
+    from keras_parc.segment import save_painted, segment_files
+
+    names = _class_names(labels, model, loaded.output_shape[-1])
+    results = []
+    for path, classes in zip(images, segment_files(loaded, images), strict=True):
+        shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
+        found = [i for i in (-shares).argsort(kind="stable") if shares[i]]
+        pixels = [{"class": names[i], "share": float(shares[i])} for i in found]
+        results.append({"image": str(path), "pixels": pixels})
+        if draw is not None:
+            save_painted(draw / f"{path.stem}.png", path, classes)
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    table = Table("image", "class", "of the pixels")
+    for result in results:
+        for each in result["pixels"][:top]:
+            table.add_row(result["image"], each["class"], f"{100 * each['share']:.1f} %")
+    Console().print(table)
+
+
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="A .keras or .tflite model, or a classifier's name as ParCNetS.")
@@ -107,17 +137,22 @@ def evaluate(
         int | None,
         typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="For a segmenter: authors, or native (what a client shows).")
+    ] = "authors",
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure a classifier (top-1, top-5) or a detector (COCO's mean average precision)."""
+    """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
     from keras_parc.data import detection
     from keras_parc.data.classification import class_names
     from keras_parc.detect import class_total, detector_of
     from keras_parc.evaluate import evaluate_classifier, input_size
     from keras_parc.evaluate_detector import evaluate_detector
+    from keras_parc.evaluate_segmenter import evaluate_segmenter
     from keras_parc.predict import detects, load_model, zoo_classifier
+    from keras_parc.segment import is_segmenter
 
     if Path(model).suffix:
         loaded = load_model(model, threads)
@@ -144,6 +179,18 @@ def evaluate(
         )
         _print_measures(result, model, dataset, split, as_json)
         return
+    if is_segmenter(loaded):
+        result = evaluate_segmenter(
+            loaded,
+            dataset,
+            split,
+            protocol=protocol,
+            size=size,
+            batch_size=min(batch, 8),  # large images
+            data_dir=data_dir,
+        )
+        _print_measures(result, model, dataset, split, as_json)
+        return
     result = evaluate_classifier(
         loaded,
         dataset,
@@ -161,13 +208,14 @@ def _print_measures(result: dict, model: str, dataset: str, split: str, as_json:
         print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
         return
     table = Table("", model)
+    result |= {f"IoU of {name}": value for name, value in result.pop("iou", {}).items()}
     by_class = result.pop("per_class", {})
     result |= {f"map of {name}": value for name, value in by_class.items()}
     for key, value in result.items():
         if value is None:  # nothing of this kind in the set
             continue
         text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
-        share = key.startswith(("top", "map"))
+        share = key.startswith(("top", "map", "miou", "IoU", "pixel"))
         table.add_row(key.replace("_", " "), f"{100 * value:.2f} %" if share else text)
     Console().print(table)
 

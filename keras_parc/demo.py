@@ -15,6 +15,7 @@ from rich.table import Table
 
 from keras_parc.demo_classify import ClassificationDemo
 from keras_parc.demo_detect import DetectionDemo
+from keras_parc.demo_segment import SegmentationDemo
 from keras_parc.files import replacing
 from keras_parc.lite import inspect, to_tflite
 from keras_parc.lite.process import conversion_process
@@ -22,7 +23,11 @@ from keras_parc.lite.timing import interleaved
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.train import train
 
-DEMOS = {"classification": ClassificationDemo, "detection": DetectionDemo}
+DEMOS = {
+    "classification": ClassificationDemo,
+    "detection": DetectionDemo,
+    "segmentation": SegmentationDemo,
+}
 
 
 @dataclass(frozen=True)

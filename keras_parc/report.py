@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_parc.paint import painted
+
 
 def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np.ndarray):
     """Draw sample predictions, the training curve, accuracy and time.
@@ -68,6 +70,37 @@ def detection_figure(report: dict, pictures: list):
         axis.imshow(picture)
     curves = {"mAP": "val_map", "at IoU 0.5": "val_map50"}
     _measures(bottom, report, "map", curves, "Test mAP, %")
+    return figure
+
+
+def segmentation_figure(report: dict, images: np.ndarray, truth: np.ndarray, maps: np.ndarray):
+    """Draw class maps over sample images, the training curve, mean IoU and time.
+
+    Args:
+        report: What `keras_parc.demo.run_demo` returns.
+        images: Test images, `(n, height, width, 3)`, 0..255.
+        truth: Their masks, `(n, height, width)`.
+        maps: Class maps of the int8 file, `(n, height, width)`.
+
+    Returns:
+        A matplotlib figure: above what is there, below what was found, the worst images first.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    wrong = (maps != truth).mean((1, 2))
+    order = np.argsort(-wrong, kind="stable")
+    chosen = [*order[:3], *order[len(order) // 2 :][:3]]
+    top.suptitle("Test scenes: masks above, int8 below; the three worst, three in the middle")
+    axes = top.subplots(2, len(chosen), squeeze=False)
+    for column, index in zip(axes.T, chosen, strict=True):
+        for axis, classes in zip(column, (truth[index], maps[index]), strict=True):
+            axis.imshow(painted(images[index], classes))
+            axis.set(xticks=[], yticks=[])
+        column[1].set_xlabel(f"{100 * wrong[index]:.1f} % of pixels wrong")
+    curves = {"training (augmented)": "miou", "validation (averaged)": "val_miou"}
+    _measures(bottom, report, "mean_iou", curves, "Test mean IoU, %")
     return figure
 
 

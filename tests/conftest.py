@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.parse
 
+import masks
 import pytest
 from clients import (
     ARM,
@@ -85,6 +86,33 @@ def detector_files(tmp_path_factory):
         )
         for quantize in (None, "int8")
         for raw in (False, True)
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory):
+    """Folder of prepared TFDS sets with `digit_scenes/tiny`."""
+    from keras_parc.data.sources import open_source
+
+    folder = tmp_path_factory.mktemp("scenes")
+    open_source("digit_scenes/tiny", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter_files(tmp_path_factory):
+    """The trained segmenter as files: float, int8, and int8 with an input of uint8."""
+    folder, (images, _) = tmp_path_factory.mktemp("segmenters"), masks.images_and_masks(64, seed=0)
+    return {
+        (quantize, io): keras_parc.to_tflite(
+            masks.segmenter(),
+            folder / f"{quantize}_{io}.tflite",
+            quantize=quantize,
+            calibration=images if quantize else None,
+            io=io,
+            metadata=masks.METADATA,
+        )
+        for quantize, io in ((None, "float32"), ("int8", "float32"), ("int8", "uint8"))
     }
 
 

@@ -4,6 +4,7 @@ import csv
 import sys
 
 import keras
+import masks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -201,6 +202,27 @@ def test_detectors(folder, detector_files, found_by_keras, quantize):
         assert done.stdout.split()[2] == label
         if not quantize:
             assert done.stdout == here.stdout
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_segmenters(folder, segmenter_files, quantize):
+    """Every target finds what this machine finds, and run.py paints it."""
+    images, _ = masks.images_and_masks(2, seed=2)
+    path = segmenter_files[quantize, "float32"]
+    np.savez(folder / "masks.npz", input_0=images[1:2])
+    # int8 operations outside XNNPACK round otherwise.
+    arguments = [path, "--inputs", folder / "masks.npz", "--rel", 0.05 if quantize else 1e-4]
+    code, rows = compare(folder, *arguments)
+    assert code == 0, rows
+    image, painted = folder / "mask.png", folder / "painted.png"
+    Image.fromarray(images[1].astype("uint8")).save(image)
+    here = command(sys.executable, TOOLS / "run.py", image, path, "--paint", painted)
+    assert here.returncode == 0, here.stderr
+    expected = np.asarray(Image.open(painted)).astype(int)
+    for target in TARGETS:
+        done = command(RUN_ARM, target, TOOLS / "run.py", image, path, "--paint", painted)
+        assert done.returncode == 0, done.stderr
+        assert (np.asarray(Image.open(painted)) != expected).any(-1).mean() <= 0.02
 
 
 @on_each_target

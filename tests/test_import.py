@@ -96,6 +96,16 @@ def test_the_command(run_cli, ten_classes, tmp_path):
     np.testing.assert_array_equal(model.get_layer("predictions").kernel, kernel)
 
 
+def test_a_segmenter(tmp_path):
+    checkpoint, out = tmp_path / "segmenter.pt", tmp_path / "segmenter.weights.h5"
+    checkpoint.write_bytes(golden_file("deeplabv3_parcnet_s"))
+    model = import_checkpoint(checkpoint, "DeepLabV3ParCNetS", out)
+    kernel = state_dict("deeplabv3_parcnet_s")["seg_head.classifier.classifier.block.conv.weight"]
+    layer = model.get_layer("segmentation_logits")
+    np.testing.assert_array_equal(layer.kernel, kernel.transpose(2, 3, 1, 0))
+    keras_parc.DeepLabV3ParCNetS(weights=out, input_shape=(64, 64, 3))
+
+
 def test_the_presets_command(run_cli, tmp_path):
     code, printed, _ = run_cli("presets", "--cards", tmp_path / "cards")
     assert code == 0
@@ -114,7 +124,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
         assert not out.exists()
 
     fails("There is no checkpoint", tmp_path / "none.pt")
-    fails("There is no model 'ParCNetM'; there are MobileViTS, ParCConvNeXtXT,", model="ParCNetM")
+    fails("There is no model 'ParCNetM'; there are DeepLabV3ParCNetS,", model="ParCNetM")
     fails("must end in .weights.h5", target=tmp_path / "out.h5")
     fails("classifier.fc.weight: (10, 640) for", model="ParCNetH")
     hostile = tmp_path / "hostile.pt"

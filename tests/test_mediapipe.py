@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import keras
+import masks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tflite_models import HALVES, SIDE, convert, detector, halves
 
 import keras_parc
 import squares
+from keras_parc.evaluate_segmenter import class_map, segmentation_logits
 from keras_parc.lite.metadata import Metadata, add_metadata
 
 LABELS = [*(f"class {i}" for i in range(8)), "Grüße", "猫"]
@@ -131,6 +133,27 @@ def test_our_detector(detector_files, found_by_keras, tmp_path, quantize, raw):
     assert overlaps.min() > 0.85
     assert differences.max() <= (0.1 if quantize else 1e-3)
     assert answer["files"] == {"labels.txt": "dark\nbright\n"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [(None, "float32"), ("int8", "float32"), ("int8", "uint8")],
+    ids=["fp32", "int8", "uint8"],
+)
+def test_our_segmenter(segmenter_files, tmp_path, kind):
+    """A trained DeepLabV3: the masks that Keras finds, brought to the size of the image."""
+    images, _ = masks.images_and_masks(4, seed=2)
+    content = segmenter_files[kind].read_bytes()
+    answer = mediapipe("segment", content, images.astype("uint8"), tmp_path)
+    scores = np.exp(segmentation_logits(masks.segmenter(), images))
+    scores /= scores.sum(-1, keepdims=True)  # MediaPipe brings these to the image's size
+    for result, low in zip(answer["results"], scores, strict=True):
+        assert result["labels"] == masks.LABELS
+        found = np.argmax(result["masks"], 0)
+        assert (found == class_map(low, found.shape)).mean() >= (0.97 if kind[0] else 0.995)
+        np.testing.assert_allclose(np.sum(result["masks"], 0), 1, atol=1e-2)
+    (custom,) = answer["metadata"]["subgraph_metadata"][0]["custom_metadata"]
+    assert custom == {"name": "SEGMENTER_METADATA", "data": {"activation": "SOFTMAX"}}
 
 
 def test_segmenter(tmp_path):

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from weight_server import GOLDEN
 
 import keras_parc
 from keras_parc.weights.names import DEEPLAB_V3, SSD_LITE, load_state_dict, official_name
@@ -68,11 +69,7 @@ def test_the_backbone_in_a_detector_is_named_after_the_encoder():
 
 @pytest.mark.parametrize(
     ("preset", "name"),
-    zip(
-        PRESETS,
-        ("parcnet_s", "ssd_parcnet_s", "ssd_parcnet_s", "deeplabv3_parcnet_s"),
-        strict=True,
-    ),
+    zip(PRESETS, [GOLDEN[preset.weights] for preset in PRESETS], strict=True),
 )
 def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
     """Nothing is missing or unexpected, and one more name would be."""

@@ -118,6 +118,19 @@ def test_everything_but_the_head(serve, caplog):
     assert error(run(whole, rgb), run(published, keras_parc.preprocess_input(rgb))) <= TOLERANCE
 
 
+def test_a_whole_segmenter(serve):
+    serve("good")
+    model = keras_parc.DeepLabV3ParCNetS("voc", input_shape=(256, 256, 3))
+    golden = outputs("deeplabv3_parcnet_s")["S256/logits_lowres"].transpose(0, 2, 3, 1)
+    low = keras_parc.low_resolution(model)(image(256), training=False)
+    assert error(keras.ops.convert_to_numpy(low), golden) <= TOLERANCE
+    other = keras_parc.DeepLabV3ParCNetS("voc", input_shape=SMALL, classes=4)
+    assert other.output_shape == (None, 64, 64, 4)
+    layer = "aspp_project_conv"
+    ours, theirs = (each.get_layer(layer).kernel for each in (other, model))
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_detector(serve, caplog):
     serve("good")
     whole = keras_parc.SSDParCNetS(weights="coco", input_shape=(256, 256, 3))

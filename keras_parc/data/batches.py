@@ -36,6 +36,7 @@ def training_batches(
     skipped: SkippedImages | None = None,
     skip_unusual: bool = False,
     annotation: Annotation = CLASS,
+    reason: Callable[..., str | None] | None = None,
 ) -> tf.data.Dataset:
     """One epoch in random order, whole batches only.
 
@@ -56,6 +57,8 @@ def training_batches(
             places.
         skip_unusual: Skip greyscale, CMYK and 16-bit images too.
         annotation: What is read beside the image.
+        reason: A function of the content of an image file and of its target, if that is a string
+            tensor, that tells why a target cannot be used; None where the image is at fault.
 
     Returns:
         A data set of images uint8 `(b, height, width, 3)` and targets.
@@ -94,7 +97,7 @@ def training_batches(
     )
     salt = np.random.default_rng([seed, epoch, 1]).integers(2**62)  # 1: not that of the order
     spares, spare_data, spare_targets = _spares(builder, split, annotation, skip_unusual)
-    guard = _Guard(SkippedImages() if skipped is None else skipped, skip_unusual)
+    guard = _Guard(SkippedImages() if skipped is None else skipped, skip_unusual, reason)
     example = tf.function(example)  # traced once, for an image and for what stands in
 
     def image(record, number_and_step):
@@ -142,6 +145,7 @@ def evaluation_batches(
     skipped: SkippedImages | None = None,
     skip_unusual: bool = False,
     annotation: Annotation = CLASS,
+    reason: Callable[..., str | None] | None = None,
 ) -> tf.data.Dataset:
     """Every image wanted once, in the order of the set.
 
@@ -156,6 +160,7 @@ def evaluation_batches(
         skipped: Where skipped images are counted, none by default; they are left out.
         skip_unusual: Skip greyscale, CMYK and 16-bit images too.
         annotation: What is read beside the image; targets of unequal shapes become ragged.
+        reason: As for `training_batches`.
 
     Returns:
         A data set of images uint8 `(b, height, width, 3)` and targets.
@@ -163,7 +168,7 @@ def evaluation_batches(
     Raises:
         ValueError: An argument is out of range.
     """
-    guard = _Guard(SkippedImages(0) if skipped is None else skipped, skip_unusual)
+    guard = _Guard(SkippedImages(0) if skipped is None else skipped, skip_unusual, reason)
     shape = (*sides_of(size), 3)
 
     def image(name, data, target):
@@ -192,8 +197,8 @@ def evaluation_batches(
 class _Guard:
     """Makes an example of an image file, or counts it as skipped and takes something else."""
 
-    def __init__(self, skipped: SkippedImages, skip_unusual: bool):
-        self.skipped, self.skip_unusual = skipped, skip_unusual
+    def __init__(self, skipped: SkippedImages, skip_unusual: bool, reason: Callable | None):
+        self.skipped, self.skip_unusual, self.reason = skipped, skip_unusual, reason
 
     def __call__(self, made, name, data, target, instead):
         """`made(data, target)`, or what `instead()` gives if that fails."""
@@ -202,7 +207,8 @@ class _Guard:
             return made(self._checked(name, data), target)
 
         def skip(name, data, target):
-            with tf.control_dependencies([tf.numpy_function(self._skip, [name, data], tf.bool)]):
+            known = [name, data] if self.reason is None else [name, data, target]
+            with tf.control_dependencies([tf.numpy_function(self._skip, known, tf.bool)]):
                 return tf.nest.map_structure(tf.identity, instead())
 
         # Within a graph, a data set is the only thing that survives an error.
@@ -224,8 +230,9 @@ class _Guard:
         with tf.control_dependencies([note]):
             return tf.identity(data)
 
-    def _skip(self, name, data):
-        self.skipped.skip(name.decode(), data)
+    def _skip(self, name, data, *target):
+        reason = self.reason(data, *target) if target else None
+        self.skipped.skip(name.decode(), data, reason)
         return True
 
     def _convert(self, name, kind):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from keras_parc.deeplab_v3 import low_resolution
 from keras_parc.files import replacing
 from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, rewriting
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
@@ -41,7 +42,9 @@ def to_tflite(
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
     The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
-    `keras_parc.agreement` how well it follows the model.
+    `keras_parc.agreement` how well it follows the model. The upsampling at the end of a segmenter
+    (`keras_parc.DeepLabV3`) is left out: the file has the logits at low resolution, which clients
+    such as MediaPipe bring to the size of the image.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
@@ -99,6 +102,7 @@ def to_tflite(
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
+    model = low_resolution(model)
     anchors = ssd_anchors(model, shape[:2]) if is_detector(model) else None
     if postprocess is not None and anchors is None:
         raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
@@ -132,13 +136,14 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
         raise ValueError(
             f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
         )
-    if metadata.task == "classify" and len(model.outputs) != 1:
-        raise ValueError(
-            "`metadata` is that of a classifier, which has one output; "
-            f"{model.name!r} has {len(model.outputs)}."
-        )
-    if metadata.task == "segment":
-        return
+    if not detects:
+        rank = 2 if metadata.task == "classify" else 4
+        shapes = [tuple(each.shape) for each in model.outputs]
+        if len(shapes) != 1 or len(shapes[0]) != rank:
+            raise ValueError(
+                f"`metadata` is for the task {metadata.task!r}, whose models have one output of "
+                f"rank {rank}; {model.name!r} has {shapes}."
+            )
     classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
     if len(metadata.labels) != classes:
         raise ValueError(

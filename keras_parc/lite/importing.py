@@ -5,12 +5,13 @@ import logging
 import keras
 from keras import tree
 
-from keras_parc.lite import attention, readers, rules_convnets
+from keras_parc.lite import attention, readers, rules_convnets, rules_segmentation
 from keras_parc.lite.graph import Graph, Node
 from keras_parc.lite.readers import Unknown, need
 
 log = logging.getLogger(__name__)
 READERS = readers.READERS | attention.READERS | rules_convnets.READERS
+READERS |= rules_segmentation.READERS
 IDENTITY = (
     "ActivityRegularization",
     "AlphaDropout",

@@ -59,7 +59,7 @@ class Metadata:
             0 and 1 for a model that takes 0..255. MediaPipe wants the same values for all channels.
         task: "classify", "detect" or "segment".
         activation: For "segment", what remains to be done to the scores: "none", "sigmoid" or
-            "softmax".
+            "softmax" (the logits of `keras_parc.DeepLabV3`).
 
     Raises:
         ValueError: An argument is out of its range.

@@ -96,6 +96,7 @@ class TFLiteModel(_ImageFile):
         path: The file.
         input_shape: Shape of the input, `(1, height, width, channels)`.
         input_dtype: Type of the input.
+        output_shape: Shape of the output, `(1, ...)`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -116,6 +117,7 @@ class TFLiteModel(_ImageFile):
         if len(outputs) != 1:
             raise ValueError(f"A file of one output is needed; {str(path)!r} has {len(outputs)}.")
         self._output = outputs[0]
+        self.output_shape = tuple(int(side) for side in self._output["shape"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run images `(n, height, width, channels)` one by one.

@@ -14,6 +14,8 @@ import keras
 from keras_parc.boxes import Anchors
 from keras_parc.data.augment import Augmentation
 from keras_parc.data.augment_boxes import BoxAugmentation
+from keras_parc.data.augment_masks import MaskAugmentation
+from keras_parc.deeplab_v3 import DeepLabV3
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.ssd_lite import SSDLite
@@ -28,6 +30,14 @@ def _ssd(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras
     return build
 
 
+def _deeplab(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
+    def build(input_shape, classes, include_preprocessing):
+        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
+        return DeepLabV3(backbone(include_top=False, **shared), classes, **options)
+
+    return build
+
+
 # For images of 64 x 64: maps of 8, 4, 2 and 1 cells, and few channels.
 _SMALL = {
     "feature_names": ("P3", "P4", "P5"),
@@ -35,6 +45,8 @@ _SMALL = {
     "extra_channels": (64,),
     "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
 }
+# Also for 64 x 64: a map of 8 x 8 cells, a narrow head.
+_FINE = {"output_stride": 8, "width": 128}
 # Add a constructor with the arguments of `ParCNetS` to train a model of your own.
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "parc_net_xs": ParCNetXS,
@@ -49,6 +61,13 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "ssd_parc_net_xs_small_no_position": _ssd(
         functools.partial(ParCNetXS, position_embedding=False), **_SMALL
     ),
+    "deeplab_v3_parc_net_s": _deeplab(functools.partial(ParCNetS, weights="imagenet")),
+    "deeplab_v3_parc_net_s_new": _deeplab(ParCNetS),
+    "deeplab_v3_mobilevit_s_new": _deeplab(MobileViTS),
+    "deeplab_v3_parc_net_xs_small": _deeplab(ParCNetXS, **_FINE),
+    "deeplab_v3_parc_net_xs_small_no_position": _deeplab(
+        functools.partial(ParCNetXS, position_embedding=False), **_FINE
+    ),
 }
 
 
@@ -56,6 +75,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 AUGMENTATIONS: dict[str, type] = {
     "classification": Augmentation,
     "detection": BoxAugmentation,
+    "segmentation": MaskAugmentation,
 }
 
 
@@ -81,6 +101,7 @@ class Recipe:
         start_rate: Learning rate of step 0.
         peak_rate: Learning rate after the warm-up.
         end_rate: Learning rate the cosine ends at.
+        head_rate: Learning rate of a segmenter's head, as a multiple of the backbone's.
         warm_up_steps: Steps of linear warm-up, part of the epochs.
         cosine_by: "epoch" or "step": when the cosine falls.
         weight_decay: AdamW's, times the learning rate.
@@ -124,6 +145,7 @@ class Recipe:
     start_rate: float = 4e-4
     peak_rate: float = 4e-3
     end_rate: float = 4e-4
+    head_rate: float = 1.0
     warm_up_steps: int = 3000
     cosine_by: str = "epoch"
     weight_decay: float = 0.025
@@ -157,7 +179,7 @@ class Recipe:
         check("sizes", self.sizes and min(self.sizes) >= 32, "sides of at least 32 pixels")
         for name in ("batch", "replicas", "epochs", "average_best", "gradient_accumulation"):
             check(name, getattr(self, name) >= 1, "at least 1")
-        rates = ("start_rate", "peak_rate", "end_rate", "weight_decay", "clip_norm")
+        rates = ("start_rate", "peak_rate", "end_rate", "head_rate", "weight_decay", "clip_norm")
         for name in (*rates, "warm_up_steps", "skip_limit", "seed"):
             check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_momentum"):
@@ -315,6 +337,50 @@ RECIPES: dict[str, Recipe] = {
             average_best=1,
             mixed_precision="none",
             augmentation=BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
+        ),
+        Recipe(
+            "deeplab_v3_parc_net_s_voc",
+            "deeplab_v3_parc_net_s",
+            task="segmentation",
+            data="voc_segmentation/coco",
+            size=512,
+            short_side=512,
+            sizes=(512,),
+            batch=8,
+            replicas=4,
+            epochs=50,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            head_rate=10.0,
+            warm_up_steps=500,
+            weight_decay=0.01,
+            label_smoothing=0.0,
+            augmentation=MaskAugmentation(),
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_segmentation",
+            "deeplab_v3_parc_net_xs_small",
+            task="segmentation",
+            data="digit_scenes/detect_small",
+            train_split="train[:3200]",
+            size=64,
+            short_side=64,
+            sizes=(64,),
+            batch=16,
+            replicas=1,
+            epochs=2,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            label_smoothing=0.0,
+            ema_momentum=0.98,
+            average_best=1,
+            mixed_precision="none",
+            augmentation=MaskAugmentation(scale=(1.0, 1.25), flip=0.0),
         ),
     )
 }

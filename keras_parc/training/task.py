@@ -15,6 +15,7 @@ from keras_parc.training.recipes import Recipe
 _TASKS = {
     "classification": ("keras_parc.training.classify", "Classification"),
     "detection": ("keras_parc.training.detect", "Detection"),
+    "segmentation": ("keras_parc.training.segment", "Segmentation"),
 }
 
 
@@ -65,6 +66,10 @@ class Task(ABC):
 
     def prepare(self, model: keras.Model) -> None:  # noqa: B027 (not every task has to)
         """Make what a compiled model makes at its first step only: a checkpoint needs it before."""
+
+    def head(self, model: keras.Model) -> list[keras.Variable]:
+        """The variables that learn at `recipe.head_rate` times the rate of the others."""
+        return []
 
     @abstractmethod
     def batches(self, dataset: tf.data.Dataset) -> tf.data.Dataset:  # noqa: F821

@@ -21,9 +21,10 @@ from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 log = logging.getLogger(__name__)
 
 HEAD = "predictions"
-SCORES = re.compile(rf"{HEAD}|head\d+_scores")  # what depends on the number of classes
+# What depends on the number of classes.
+SCORES = re.compile(rf"{HEAD}|head\d+_scores|segmentation_logits")
 # Layers of the zoo; others lie before an `input_tensor`.
-PARTS = ("stem_", "stage", "head", "extra", HEAD)
+PARTS = ("stem_", "stage", "head", "extra", "aspp", "segmentation_logits", HEAD)
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
@@ -97,11 +98,11 @@ def _weights(model: keras.Model) -> dict[str, list]:
 
 def _published(preset: Preset) -> keras.Model:
     """The model that the converted file of a preset fits."""
-    import keras_parc
-
-    build = getattr(keras_parc, preset.model)
+    build = constructor(preset.model)
     with _aside():
         if preset.scope:
+            import keras_parc
+
             return keras_parc.features(build(include_top=False))
         return build(classes=preset.classes)
 
@@ -137,18 +138,22 @@ def _save(model: keras.Model, path: Path) -> None:
 
 
 def constructors() -> dict[str, Callable[..., keras.Model]]:
-    """The model constructors of `keras_parc` by their names, sorted."""
+    """The constructors of `keras_parc` that make classifiers, by their names, sorted."""
+    return _taking("include_top")
+
+
+def _taking(argument: str) -> dict[str, Callable[..., keras.Model]]:
     import keras_parc
 
     return {
         name: value
         for name, value in sorted(vars(keras_parc).items())
-        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+        if inspect.isfunction(value) and argument in inspect.signature(value).parameters
     }
 
 
 def constructor(name: str) -> Callable[..., keras.Model]:
-    """A model constructor of `keras_parc` by its name.
+    """A constructor of `keras_parc` that takes weights, by its name.
 
     Raises:
         ValueError: There is none of this name.
@@ -157,7 +162,7 @@ def constructor(name: str) -> Callable[..., keras.Model]:
         >>> constructor("ParCNetXS")(input_shape=(32, 32, 3)).name
         'parc_net_xs'
     """
-    found = constructors()
+    found = _taking("weights")
     if name not in found:
         raise ValueError(f"There is no model {name!r}; there are {', '.join(found)}.")
     return found[name]
@@ -191,9 +196,7 @@ def import_checkpoint(
             ...
         FileNotFoundError: There is no checkpoint 'none.pt'.
     """
-    import keras_parc
-
-    build = keras_parc.SSDParCNetS if model == "SSDParCNetS" else constructor(model)
+    build = constructor(model)
     if not os.fspath(out).endswith(".weights.h5"):
         raise ValueError(f"The file to write must end in .weights.h5, got {str(out)!r}.")
     state = read_torch_file(checkpoint)
@@ -216,7 +219,7 @@ def import_checkpoint(
 
 
 def class_count(model: keras.Model) -> int:
-    """The number of classes of a classifier or detector of this package, without background.
+    """The number of classes of a model of this package; of a detector, without background.
 
     Example:
         >>> import keras_parc
@@ -234,7 +237,8 @@ def _scoring(model: keras.Model) -> keras.layers.Layer:
 def _box_rows(model: keras.Model) -> int:
     """How many outputs of the authors' last convolution are boxes and no scores."""
     name = _scoring(model).name
-    return 0 if name == HEAD else model.get_layer(name.replace("scores", "boxes")).filters
+    boxes = name.replace("scores", "boxes")
+    return 0 if boxes == name else model.get_layer(boxes).filters
 
 
 def _classes(model: keras.Model, scores: int) -> int:

@@ -1,5 +1,6 @@
 """The published weights as a table: source, checksum, licence, input, accuracy."""
 
+import dataclasses
 from dataclasses import dataclass
 
 _FOLDER = "main/pretrained_models"
@@ -63,6 +64,21 @@ class Preset:
     licence: str = "not stated: the authors' repository names none"
 
 
+_VOC = Preset(
+    name="deeplab_v3_parc_net_s_voc",
+    model="DeepLabV3ParCNetS",
+    weights="voc",
+    task="segmentation",
+    data="PASCAL VOC 2012",
+    urls=_urls("segmentation"),
+    git_blob="3802a9cb0de28a3d8de3606e3a2298f941319195",
+    mebibytes=22.5,
+    classes=21,
+    input_size=(512, 512),
+    metric="mIoU 79.7 %",
+    metric_source=f"{_PAPER}, Figure 7",
+)
+
 PRESETS = (
     Preset(
         name="parc_net_s_imagenet",
@@ -108,22 +124,15 @@ PRESETS = (
         metric="mAP 28.8",
         metric_source=_PAPER,
     ),
-    Preset(
+    dataclasses.replace(
+        _VOC,
         name="parc_net_s_voc",
         model="ParCNetS",
-        weights="voc",
-        task="segmentation",
-        data="PASCAL VOC 2012",
-        urls=_urls("segmentation"),
-        git_blob="3802a9cb0de28a3d8de3606e3a2298f941319195",
-        mebibytes=22.5,
-        classes=21,
-        input_size=(512, 512),
         metric="mIoU 79.7 % (with DeepLabV3)",
-        metric_source=_PAPER,
         scope="encoder.",
         ignored=("seg_head.",),
     ),
+    _VOC,
 )
 
 
@@ -135,8 +144,8 @@ def list_presets() -> tuple[Preset, ...]:
 
     Example:
         >>> import keras_parc
-        >>> [f"{preset.model} {preset.weights}" for preset in keras_parc.list_presets()]
-        ['ParCNetS imagenet', 'ParCNetS coco', 'SSDParCNetS coco', 'ParCNetS voc']
+        >>> [preset.weights for preset in keras_parc.list_presets() if preset.model == "ParCNetS"]
+        ['imagenet', 'coco', 'voc']
     """
     return PRESETS
 
