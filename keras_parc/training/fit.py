@@ -34,7 +34,14 @@ Plan = Sequence[tuple[int, int]]
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
-    """Training was stopped by SIGTERM; the state is saved and the same call continues it."""
+    """Training was stopped by SIGTERM; the state is saved and the same call continues it.
+
+    Example:
+        >>> try:
+        ...     model = train(RECIPES["digit_scenes"], "run")  # doctest: +SKIP
+        ... except Interrupted as stopped:
+        ...     print(f"{stopped}; call again to go on")
+    """
 
 
 @dataclass
@@ -89,6 +96,23 @@ def fit(
         OSError: A file could not be written; the last checkpoint is untouched.
         ValueError: `out` holds another run or a damaged checkpoint, or the recipe does not fit the
             data or the devices.
+
+    Example:
+        >>> from keras_parc.data import classification
+        >>> from keras_parc.training.recipes import RECIPES
+        >>> recipe = RECIPES["digit_scenes"]
+        >>> def training(epoch, plan, first):
+        ...     return classification.dataset(
+        ...         "digit_scenes/small", "train", batch=recipe.batch, size=recipe.size, training=True,
+        ...         schedule=plan, epoch=epoch, start_step=first, one_hot=True,
+        ...     )
+        >>> validation = classification.dataset(
+        ...     "digit_scenes/small", "validation", batch=32, size=48, short_side=48, training=False,
+        ...     one_hot=True,
+        ... )  # doctest: +SKIP
+        >>> model = fit(
+        ...     recipe, training, validation, "run", examples=8000, classes=10
+        ... )  # doctest: +SKIP
     """
     if checkpoint_steps < 1:
         raise ValueError(f"`checkpoint_steps` must be at least 1, got {checkpoint_steps}.")
