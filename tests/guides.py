@@ -18,7 +18,9 @@ REASONS = {
     "needs another machine",
     "leaves something out",
 }
-_BLOCK = re.compile(r"(?:^<!-- not run: (.*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (.*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Block:
 
     @property
     def commands(self) -> list[list[str]]:
-        """The command lines of an "sh" block as words, comments and `\\` at line ends gone."""
+        """The command lines of an "sh" block as words, without comments and line ends."""
         lines = self.code.replace("\\\n", " ").splitlines() if self.language == "sh" else []
         return [words for line in lines if (words := shlex.split(line, comments=True))]
 

@@ -98,21 +98,12 @@ def fit(
             data or the devices.
 
     Example:
-        >>> from keras_parc.data import classification
         >>> from keras_parc.training.recipes import RECIPES
-        >>> recipe = RECIPES["digit_scenes"]
-        >>> def training(epoch, plan, first):
-        ...     return classification.dataset(
-        ...         "digit_scenes/small", "train", batch=recipe.batch, size=recipe.size, training=True,
-        ...         schedule=plan, epoch=epoch, start_step=first, one_hot=True,
-        ...     )
-        >>> validation = classification.dataset(
-        ...     "digit_scenes/small", "validation", batch=32, size=48, short_side=48, training=False,
-        ...     one_hot=True,
-        ... )  # doctest: +SKIP
-        >>> model = fit(
-        ...     recipe, training, validation, "run", examples=8000, classes=10
-        ... )  # doctest: +SKIP
+        >>> def training(epoch, plan, first_step):
+        ...     return "your data set of this epoch's steps, from `first_step` on"
+        >>> model = fit(  # doctest: +SKIP
+        ...     RECIPES["digit_scenes"], training, validation, "run", examples=8000, classes=10
+        ... )
     """
     if checkpoint_steps < 1:
         raise ValueError(f"`checkpoint_steps` must be at least 1, got {checkpoint_steps}.")
