@@ -58,7 +58,7 @@ readme: $(VENV)/.installed
 
 # The documentation site, in build/site/; a broken link is an error. `mkdocs serve` shows it live.
 docs: $(VENV)/.installed
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The browser's runtime in headless Chromium.
 test-web: $(VENV)/.installed

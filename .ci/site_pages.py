@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import runtime_tables
+import typer
 from benchmark_tables import instructions
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -61,9 +62,16 @@ def overview() -> str:
 
 def command() -> str:
     """The reference of `keras-parc`, from its own help."""
-    click = get_command(cli.app)
-    text = get_docs_for_click(obj=click, ctx=None, name="keras-parc", title="Command line")
-    return text.replace("**Usage**:", "Usage:").replace("**Arguments**:", "Arguments:")
+    group = get_command(cli.app)
+    context = typer.Context(group, info_name="keras-parc")
+    text = get_docs_for_click(obj=group, ctx=context, name="keras-parc", title="Command line")
+    about = (
+        "All that needs no Python of your own. A mistake ends with one line that says what to do, "
+        "and status 2. `--json` gives what a script can read; pictures, tables and progress bars "
+        "are for people."
+    )
+    title, rest = text.split("\n", 1)
+    return f"{title}\n\n{about}\n{rest}"
 
 
 def page(preset: Preset) -> str:
@@ -74,10 +82,13 @@ def page(preset: Preset) -> str:
 def measured(model: str) -> str:
     """Size, speed, partitions and the cost of int8 of a constructor's model."""
     name, parameters, macs = size(model)
-    stem = inspect.signature(getattr(keras_parc, model)).parameters["name"].default
+    arguments = inspect.signature(getattr(keras_parc, model)).parameters
+    stem = arguments["name"].default
+    height, width, _ = arguments["input_shape"].default or (256, 256, 3)
     parts = [
-        f"## Measured\n\n{name}: {parameters} parameters, {macs} multiply-adds at 256x256. Size "
-        "and speed do not depend on the weights: the files measured had random ones."
+        f"## Measured\n\n{name}, all of it: {parameters} parameters, {macs} multiply-adds at "
+        f"{height}x{width}. Size and speed do not depend on the weights: the files measured had "
+        "random ones."
     ]
     speed = _speed(stem)
     if not speed:

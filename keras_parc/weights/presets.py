@@ -214,10 +214,10 @@ model = keras_parc.{preset.model}(weights="{preset.weights}"{top}, include_prepr
 
 {_USES[preset.task]}
 
-- It knows photographs like those of {preset.data}, with their gaps and their bias. On others, measure
-  before you rely on it. It is not for decisions about people.
+- It knows photographs like those of {preset.data}, with their gaps and their bias. On others,
+  measure before you rely on it. It is not for decisions about people.
 - Scores are not probabilities that something is so: nothing calibrated them.
-- Licence of the weights: {preset.licence}. Clear it before you ship them.
+- Clear the licence of the weights before you ship them; it is {preset.licence}.
 
 ## Source
 
