@@ -1,10 +1,14 @@
 """keras_parc: ParC-Net as a Keras 3 model zoo that ends in a fast int8 `.tflite`."""
 
+from keras_parc.boxes import Anchors, detections
 from keras_parc.classification import features
+from keras_parc.deeplab_v3 import DeepLabV3, DeepLabV3ParCNetS, low_resolution
 from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
     Metadata,
+    Postprocess,
+    TFLiteDetector,
     TFLiteModel,
     agreement,
     deploy,
@@ -19,12 +23,16 @@ from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.parc_resnet import ParCResNet50
 from keras_parc.plug_in import parcify
+from keras_parc.ssd_lite import SSDLite, SSDParCNetS, ssd_anchors, ssd_losses, ssd_targets
 from keras_parc.visualize import grad_cam
 from keras_parc.weights.presets import Preset, list_presets
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Anchors",
+    "DeepLabV3",
+    "DeepLabV3ParCNetS",
     "Metadata",
     "MobileViTS",
     "ParCConvNeXtXT",
@@ -36,18 +44,27 @@ __all__ = [
     "ParCResNet50",
     "ParCV",
     "PositionEmbedding",
+    "Postprocess",
     "Preset",
+    "SSDLite",
+    "SSDParCNetS",
+    "TFLiteDetector",
     "TFLiteModel",
     "agreement",
     "count_macs",
     "decode_predictions",
     "deploy",
+    "detections",
     "features",
     "grad_cam",
     "inspect",
     "list_presets",
+    "low_resolution",
     "parcify",
     "preprocess_input",
     "read_metadata",
+    "ssd_anchors",
+    "ssd_losses",
+    "ssd_targets",
     "to_tflite",
 ]

@@ -47,11 +47,15 @@ def conv(
     groups: int = 1,
     use_bias: bool = False,
     name: str | None = None,
+    dilation: int = 1,
+    initializer: initializers.Initializer | None = None,
 ) -> Tensor:
     """Convolution, zero-padded by `(kernel_size - 1) / 2` on all four sides at every stride.
 
     Keras' "same" pads only bottom and right at stride 2, which moves the output by half a pixel.
-    One input channel per group becomes a depthwise layer.
+    One input channel per group becomes a depthwise layer. A dilated convolution (stride 1) is
+    padded `dilation` times as much. `initializer` is that of the kernel; None: the authors' for
+    backbones.
 
     Example:
         >>> import keras
@@ -63,17 +67,18 @@ def conv(
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
     shared = {"strides": strides, "padding": padding, "use_bias": use_bias, "name": name}
+    shared["dilation_rate"] = dilation
     if groups == x.shape[-1] and groups > 1:
         # The authors' fan-out counts all output channels, whatever the groups.
         deviation = (2.0 / (filters * kernel_size**2)) ** 0.5
         return layers.DepthwiseConv2D(
             kernel_size,
             depth_multiplier=filters // groups,
-            depthwise_initializer=initializers.RandomNormal(stddev=deviation),
+            depthwise_initializer=initializer or initializers.RandomNormal(stddev=deviation),
             **shared,
         )(x)
     return layers.Conv2D(
-        filters, kernel_size, groups=groups, kernel_initializer=fan_out(), **shared
+        filters, kernel_size, groups=groups, kernel_initializer=initializer or fan_out(), **shared
     )(x)
 
 
@@ -85,6 +90,8 @@ def conv_norm_act(
     groups: int = 1,
     activation: str | None = "silu",
     name: str = "conv",
+    dilation: int = 1,
+    initializer: initializers.Initializer | None = None,
 ) -> Tensor:
     """Convolution without bias, batch normalization, activation (None: linear).
 
@@ -95,7 +102,8 @@ def conv_norm_act(
         >>> [layer.name for layer in model.layers[1:]]
         ['stem_conv_pad', 'stem_conv', 'stem_bn', 'stem_act']
     """
-    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv")
+    options = {"dilation": dilation, "initializer": initializer}
+    x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv", **options)
     x = norm(x, name=f"{name}_bn")
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 

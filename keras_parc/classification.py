@@ -1,5 +1,6 @@
 """What every image classifier of the zoo shares: its arguments, input, head, weights, features."""
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -67,9 +68,7 @@ def image_classifier(
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
-    weights = _checked(weights, architecture, include_top)
-    # Before the model is built: without a network the error comes at once.
-    published = preset_file(weights) if isinstance(weights, Preset) else None
+    load_into = weight_loader(weights, architecture, include_top)
     if input_shape is None:
         input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
     image = image_input(input_tensor, tuple(input_shape))
@@ -90,11 +89,32 @@ def image_classifier(
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
-    if isinstance(weights, Preset):
-        load_preset(model, weights, published)
-    elif weights is not None:
-        model.load_weights(weights)
+    load_into(model)
     return model
+
+
+def weight_loader(
+    weights: str | os.PathLike | None, architecture: str | None, include_top: bool = True
+) -> Callable[[keras.Model], None]:
+    """Find the weights of a constructor before its model is built: errors come at once.
+
+    Args:
+        weights: None, the name of a preset of `architecture`, or the path of a file.
+        architecture: The constructor's public name.
+        include_top: Whether the model has its top.
+
+    Returns:
+        A function that loads them into a model; with None it does nothing.
+
+    Raises:
+        ValueError: An unknown preset, or a file of another kind.
+        FileNotFoundError: There is no such file.
+        OSError: Published weights can be neither found nor downloaded, or not be cached.
+    """
+    found = _checked(weights, architecture, include_top)
+    if isinstance(found, Preset):
+        return functools.partial(load_preset, preset=found, path=preset_file(found))
+    return lambda model: found and model.load_weights(found)
 
 
 def _checked(

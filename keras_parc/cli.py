@@ -187,12 +187,12 @@ def benchmark_data(
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],
     out: Annotated[Path, typer.Argument(help="The .weights.h5 file to write.")],
-    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS.")],
+    model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS or SSDParCNetS.")],
 ) -> None:
     """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
-    from keras_parc.weights.loading import HEAD, import_checkpoint
+    from keras_parc.weights.loading import class_count, import_checkpoint
 
-    classes = import_checkpoint(checkpoint, model, out).get_layer(HEAD).units
+    classes = class_count(import_checkpoint(checkpoint, model, out))
     print(f"{out}: load it with keras_parc.{model}(weights={str(out)!r}, classes={classes})")
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_parc.demo_classify import ClassificationDemo
+from keras_parc.demo_segment import SegmentationDemo
 from keras_parc.files import replacing
 from keras_parc.lite import TFLiteModel, inspect, to_tflite
 from keras_parc.lite.process import conversion_process
@@ -21,7 +22,7 @@ from keras_parc.lite.timing import interleaved
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.train import train
 
-DEMOS = {"classification": ClassificationDemo}
+DEMOS = {"classification": ClassificationDemo, "segmentation": SegmentationDemo}
 
 
 @dataclass(frozen=True)

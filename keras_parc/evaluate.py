@@ -201,7 +201,7 @@ def evaluate_classifier(
     )
     ks = (1, 5) if classes > 5 else (1,)
     right, images, model_seconds, start = dict.fromkeys(ks, 0.0), 0, 0.0, time.perf_counter()
-    with _progress(console) as progress:
+    with evaluation_progress(console) as progress:
         task = progress.add_task("evaluating", total=total, rate="")
         try:
             for pixels, labels in batches.as_numpy_iterator():
@@ -228,7 +228,12 @@ def evaluate_classifier(
     }
 
 
-def _progress(console: Console | None) -> Progress:
+def evaluation_progress(console: Console | None) -> Progress:
+    """A bar of images measured, to be used as a context; its tasks need a `rate`, a text.
+
+    Args:
+        console: Where to draw; None: standard error. Nothing is drawn where that is no terminal.
+    """
     console = console or Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_parc.paint import painted
+
 
 def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np.ndarray):
     """Draw sample predictions, the training curve, accuracy and time.
@@ -41,17 +43,56 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
         for spine in axis.spines.values():
             spine.set(linewidth=3 if mistake else 0.5)
 
-    curve, accuracy, latency = bottom.subplots(1, 3)
+    _measures(bottom, report, "top1", "accuracy")
+    return figure
+
+
+def segmentation_figure(report: dict, images: np.ndarray, truth: np.ndarray, maps: np.ndarray):
+    """Draw class maps over sample images, the training curve, mean IoU and time.
+
+    Args:
+        report: What `keras_parc.demo.run_demo` returns.
+        images: Test images, `(n, height, width, 3)`, 0..255.
+        truth: Their masks, `(n, height, width)`.
+        maps: Class maps of the int8 file, `(n, height, width)`.
+
+    Returns:
+        A matplotlib figure: above what is there, below what was found, the worst images first.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    wrong = (maps != truth).mean((1, 2))
+    order = np.argsort(-wrong, kind="stable")
+    chosen = [*order[:3], *order[len(order) // 2 :][:3]]
+    top.suptitle("Test scenes: masks above, int8 below; the three worst, three in the middle")
+    axes = top.subplots(2, len(chosen), squeeze=False)
+    for column, index in zip(axes.T, chosen, strict=True):
+        for axis, classes in zip(column, (truth[index], maps[index]), strict=True):
+            axis.imshow(painted(images[index], classes))
+            axis.set(xticks=[], yticks=[])
+        column[1].set_xlabel(f"{100 * wrong[index]:.1f} % of pixels wrong")
+    _measures(bottom, report, "miou", "mean_iou")
+    return figure
+
+
+def _measures(figure, report, trained: str, tested: str):
+    """The training curve, the measure on the test scenes, and time."""
+    title = tested.replace("_", " ").replace("iou", "IoU")
+    curve, measure, latency = figure.subplots(1, 3)
     rows = report["history"]
     epochs = [row["epoch"] for row in rows]
-    curve.plot(epochs, [row["top1"] for row in rows], "k--o", label="training (augmented)")
-    curve.plot(epochs, [row["val_top1"] for row in rows], "k-s", label="validation (averaged)")
-    curve.set(xlabel="epoch", ylabel="accuracy", title="Training", xticks=epochs, ylim=(0, 1.02))
+    curve.plot(epochs, [row[trained] for row in rows], "k--o", label="training (augmented)")
+    curve.plot(
+        epochs, [row[f"val_{trained}"] for row in rows], "k-s", label="validation (averaged)"
+    )
+    curve.set(xlabel="epoch", ylabel=title, title="Training", xticks=epochs, ylim=(0, 1.02))
     curve.legend(loc="lower right")
     _bars(
-        accuracy,
-        {name: 100 * value for name, value in report["accuracy"].items()},
-        "Test accuracy, %",
+        measure,
+        {name: 100 * value for name, value in report[tested].items()},
+        f"Test {title}, %",
         "{:.1f}",
     )
     times = report["time_one_image_one_thread"]
@@ -63,7 +104,6 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
     )
     latency.set_yscale("log")
     latency.set_xlabel("* Keras takes all cores; log scale")
-    return figure
 
 
 def _bars(axis, values, title, form):

@@ -93,6 +93,12 @@ _FEATURES = [
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)\.ffn", r"stage\1_block\2+1_ffn_dropout"),
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)\.ca", r"stage\1_block\2+1_attention_scale"),
     (r"layer_(\d)\.1\.spatial_global_rep\.(\d)", r"stage\1_block\2+1_ffn_add"),
+    # DeepLabV3
+    (r"seg_head\.aspp\.aspp_layer\.convs\.4", "aspp_pool_spread"),
+    (r"seg_head\.aspp\.aspp_layer\.convs\.(\d)", r"aspp\1+1_act"),
+    (r"seg_head\.aspp\.aspp_layer\.project", "aspp_project_act"),
+    (r"seg_head\.aspp", "aspp_dropout"),
+    (r"seg_head\.classifier", "segmentation_logits"),
     # ParC-ResNet50
     (r"maxpool", "stem_pool"),
     (r"layer(\d)\.(\d)", r"stage\1+1_block\2+1_act"),
@@ -117,6 +123,7 @@ _FEATURES = [
 def feature_layer(model: keras.Model, path: str) -> str:
     """The layer of our model whose output the authors' module `path` records."""
     names = {layer.name for layer in model.layers}
+    path = path.removeprefix("encoder.")
     for pattern, template in _FEATURES:
         match = re.fullmatch(pattern, path)
         if not match:

@@ -51,6 +51,28 @@ def test_an_ablation_through_a_file(tmp_path):
     assert error(logits(model), outputs("parcnet_s_bk_1_2")["S192/logits"]) <= TOLERANCE
 
 
+def test_a_detector_through_a_file(run_cli, tmp_path):
+    """All 80 classes, and a user's two: the classes are the file's."""
+    checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "out.weights.h5"
+    state = state_dict("ssd_parcnet_s")
+    for classes in (80, 2):
+        for name, value in state.items():
+            if name.startswith("ssd_heads.") and ".pw_conv.block.conv" in name.replace(
+                "5.loc_cls_layer", "5.pw_conv"
+            ):
+                per_anchor = value.reshape(-1, 85, *value.shape[1:])[:, : 5 + classes]
+                state[name] = per_anchor.reshape(-1, *value.shape[1:])
+        checkpoint.write_bytes(state_dict_bytes(state))
+        code, printed, _ = run_cli("import", checkpoint, out, "--model", "SSDParCNetS")
+        assert code == 0
+        assert f"classes={classes})" in printed
+        line = printed.split("load it with ")[1].replace(")", ", input_shape=(256, 256, 3))")
+        model = eval(line, {"keras_parc": keras_parc})
+        found = model(image(256), training=False)
+        expected = outputs("ssd_parcnet_s")["S256/scores"][..., : classes + 1]
+        assert error(found["scores"], expected) <= TOLERANCE
+
+
 @pytest.fixture
 def ten_classes(tmp_path):
     """A user's checkpoint: ten classes, wrapped, saved from a data-parallel model."""
@@ -74,6 +96,16 @@ def test_the_command(run_cli, ten_classes, tmp_path):
     np.testing.assert_array_equal(model.get_layer("predictions").kernel, kernel)
 
 
+def test_a_segmenter(tmp_path):
+    checkpoint, out = tmp_path / "segmenter.pt", tmp_path / "segmenter.weights.h5"
+    checkpoint.write_bytes(golden_file("deeplabv3_parcnet_s"))
+    model = import_checkpoint(checkpoint, "DeepLabV3ParCNetS", out)
+    kernel = state_dict("deeplabv3_parcnet_s")["seg_head.classifier.classifier.block.conv.weight"]
+    layer = model.get_layer("segmentation_logits")
+    np.testing.assert_array_equal(layer.kernel, kernel.transpose(2, 3, 1, 0))
+    keras_parc.DeepLabV3ParCNetS(weights=out, input_shape=(64, 64, 3))
+
+
 def test_the_presets_command(run_cli, tmp_path):
     code, printed, _ = run_cli("presets", "--cards", tmp_path / "cards")
     assert code == 0
@@ -92,7 +124,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
         assert not out.exists()
 
     fails("There is no checkpoint", tmp_path / "none.pt")
-    fails("There is no model 'ParCNetM'; there are MobileViTS, ParCConvNeXtXT,", model="ParCNetM")
+    fails("There is no model 'ParCNetM'; there are DeepLabV3ParCNetS,", model="ParCNetM")
     fails("must end in .weights.h5", target=tmp_path / "out.h5")
     fails("classifier.fc.weight: (10, 640) for", model="ParCNetH")
     hostile = tmp_path / "hostile.pt"
@@ -103,7 +135,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
     assert not (tmp_path / "ran").exists()
     detector = tmp_path / "detector.pt"
     detector.write_bytes(golden_file("ssd_parcnet_s"))
-    fails("no 'classifier.fc.weight': it is no classifier like ParCNetS", detector, "ParCNetS")
+    fails("no 'classifier.fc.weight': it is no checkpoint of ParCNetS", detector, "ParCNetS")
 
 
 def test_a_pytorch_file_as_weights(ten_classes):

@@ -10,6 +10,7 @@ from keras import ops
 import keras_parc
 from backends import gradients
 from keras_parc import blocks
+from keras_parc.deeplab_v3 import IGNORED, pixel_cross_entropy
 from keras_parc.weights.names import load_state_dict, official_name
 from reference import (
     TOLERANCE,
@@ -42,12 +43,12 @@ ANY_BACKEND = ("parcnet_xs", "parcnet_s")
 SIZES = ("256", "224", "320", "192")
 
 
-def compare(model, name, size):
-    """Check every recorded feature and the logits; the first that differs is named."""
+def compare_features(model, name, size, *others):
+    """Check every recorded feature; the first that differs is named. Returns the `others` too."""
     golden = outputs(name)
     paths = recorded_features(name, size)
     tapped = [model.get_layer(feature_layer(model, path)).output for path in paths]
-    *maps, result = keras.Model(model.input, [*tapped, model.output])(
+    *maps, results = keras.Model(model.input, [*tapped, list(others)])(
         image(int(size)), training=False
     )
     stats, samples = golden[f"S{size}/feat_stats"], golden[f"S{size}/feat_samples"]
@@ -57,8 +58,14 @@ def compare(model, name, size):
         got = np.array([value.mean(), value.std()])
         # The mean may be near 0: both are measured against the spread.
         assert np.abs(got - stat).max() <= TOLERANCE * stat[1], f"{name} at {size}: {path}: stats"
-    theirs = golden[f"S{size}/logits"]
-    assert error(ops.convert_to_numpy(result), theirs) <= TOLERANCE, f"{name} at {size}: logits"
+    return [ops.convert_to_numpy(each) for each in results]
+
+
+def compare(model, name, size):
+    """Check every recorded feature and the logits."""
+    (result,) = compare_features(model, name, size, model.output)
+    theirs = outputs(name)[f"S{size}/logits"]
+    assert error(result, theirs) <= TOLERANCE, f"{name} at {size}: logits"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +86,25 @@ def test_convnet(name):
     model = CONVNETS[name]()
     load_state_dict(model, state_dict(name))
     compare(model, name, "224")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(("size", "step"), [("256", 4), ("512", 8)])
+def test_segmenter(size, step):
+    name = "deeplabv3_parcnet_s"
+    model = keras_parc.DeepLabV3ParCNetS(input_shape=(int(size), int(size), 3))
+    load_state_dict(model, state_dict(name))
+    low = keras_parc.low_resolution(model).output
+    low, full = compare_features(model, name, size, low, model.output)
+    golden = outputs(name)
+    theirs = channels_last(golden[f"S{size}/logits_lowres"])
+    assert error(low, theirs) <= TOLERANCE
+    theirs = channels_last(golden[f"S{size}/logits_stride{step}"])
+    assert error(full[:, ::step, ::step], theirs) <= TOLERANCE
+    target = np.random.RandomState(100).randint(0, 22, full.shape[:3])
+    target[target == 21] = IGNORED
+    loss = float(ops.convert_to_numpy(pixel_cross_entropy()(target, full)))
+    assert abs(loss - golden[f"S{size}/loss"]) <= TOLERANCE * golden[f"S{size}/loss"]
 
 
 @pytest.mark.parametrize("name", ["parcnet_xs", "mobilevit_s"])
@@ -117,7 +143,7 @@ def test_swapped_axes_are_noticed():
 
 
 def test_padding_as_keras_same_is_noticed(monkeypatch):
-    def same(x, filters, kernel_size=1, strides=1, groups=1, use_bias=False, name=None):
+    def same(x, filters, kernel_size=1, strides=1, groups=1, use_bias=False, name=None, dilation=1):
         if groups == x.shape[-1] and groups > 1:
             return keras.layers.DepthwiseConv2D(
                 kernel_size,

@@ -118,6 +118,32 @@ def test_everything_but_the_head(serve, caplog):
     assert error(run(whole, rgb), run(published, keras_parc.preprocess_input(rgb))) <= TOLERANCE
 
 
+def test_a_whole_segmenter(serve):
+    serve("good")
+    model = keras_parc.DeepLabV3ParCNetS("voc", input_shape=(256, 256, 3))
+    golden = outputs("deeplabv3_parcnet_s")["S256/logits_lowres"].transpose(0, 2, 3, 1)
+    low = keras_parc.low_resolution(model)(image(256), training=False)
+    assert error(keras.ops.convert_to_numpy(low), golden) <= TOLERANCE
+    other = keras_parc.DeepLabV3ParCNetS("voc", input_shape=SMALL, classes=4)
+    assert other.output_shape == (None, 64, 64, 4)
+    layer = "aspp_project_conv"
+    ours, theirs = (each.get_layer(layer).kernel for each in (other, model))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_detector(serve, caplog):
+    serve("good")
+    whole = keras_parc.SSDParCNetS(weights="coco", input_shape=(256, 256, 3))
+    found = whole(image(256), training=False)
+    assert error(found["scores"], outputs("ssd_parcnet_s")["S256/scores"]) <= TOLERANCE
+    assert caplog.text == ""
+    two = keras_parc.SSDParCNetS(weights="coco", classes=2, input_shape=SMALL)
+    scoring = ", ".join(f"head{number}_scores" for number in range(1, 7))
+    assert f"everything but {scoring} is loaded" in caplog.text
+    for name in ("stem_conv", "head1_boxes"):
+        np.testing.assert_array_equal(two.get_layer(name).kernel, whole.get_layer(name).kernel)
+
+
 @pytest.mark.parametrize("weights", ["coco", "voc"])
 def test_backbone_of_a_detector_and_a_segmenter(serve, caplog, weights):
     serve("good")

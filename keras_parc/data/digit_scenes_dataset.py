@@ -107,6 +107,22 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
             test=500,
         ),
         DigitScenesConfig(
+            name="detect_small",
+            description="One to three digits, small images, many of them.",
+            scenes=VARIANTS["detect_small"],
+            train=8000,
+            validation=250,
+            test=500,
+        ),
+        DigitScenesConfig(
+            name="detect_tiny",
+            description="One to three digits, a handful of small images.",
+            scenes=VARIANTS["detect_tiny"],
+            train=320,
+            validation=80,
+            test=100,
+        ),
+        DigitScenesConfig(
             name="segment",
             description="One to four large digits.",
             scenes=VARIANTS["segment"],

@@ -67,24 +67,56 @@ def decode(data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = No
         TensorShape([4, 6, 3])
     """
 
+    return decode_part(data, window)[0]
+
+
+def decode_part(
+    data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As `decode`, and where the part is.
+
+    Args:
+        data: As for `decode`.
+        window: As for `decode`.
+
+    Returns:
+        `(height, width, 3)` uint8; the size of the whole image, int32 (height, width); and the
+        window, int32 (top, left, height, width).
+
+    Raises:
+        tf.errors.InvalidArgumentError: The file is damaged, also outside the window.
+
+    Example:
+        >>> part, size, window = decode_part(tf.io.encode_png(tf.zeros((4, 6, 1), tf.uint8)))
+        >>> size.numpy().tolist(), window.numpy().tolist()
+        ([4, 6], [0, 0, 4, 6])
+    """
+
+    def place(size):
+        return tf.concat([[0, 0], size], 0) if window is None else tf.stack(window(size))
+
     def jpeg():
         whole = functools.partial(tf.image.decode_jpeg, data, 3, dct_method="INTEGER_ACCURATE")
+        size = tf.io.extract_jpeg_shape(data)[:2]
+        part = place(size)
         if window is None:
-            return whole()
-        part = window(tf.io.extract_jpeg_shape(data)[:2])
+            return whole(), size, part
         # A file without its end marker may be cut short where the window does not reach. Decoding
         # all of it tells, in those few files.
-        return tf.cond(
+        image = tf.cond(
             tf.strings.substr(data, -2, 2) == b"\xff\xd9",
             lambda: tf.image.decode_and_crop_jpeg(data, part, 3, dct_method="INTEGER_ACCURATE"),
             lambda: _cut(whole(), part),
         )
+        return image, size, part
 
     def other():
         image = tf.ensure_shape(
             tf.io.decode_image(data, 3, expand_animations=False), (None, None, 3)
         )
-        return image if window is None else _cut(image, window(tf.shape(image)[:2]))
+        size = tf.shape(image)[:2]
+        part = place(size)
+        return image if window is None else _cut(image, part), size, part
 
     return tf.cond(tf.io.is_jpeg(data), jpeg, other)
 
@@ -173,7 +205,7 @@ def training_image(
     """
     draws = tf.random.stateless_uniform([_DRAWS], seed)
     image = decode(data, lambda image_size: crop_window(image_size, draws[:-1], scale, ratio))
-    image = _resize(image, size)
+    image = resize(image, size)
     return tf.cond(draws[-1] < flip, lambda: tf.reverse(image, [1]), lambda: image)
 
 
@@ -201,9 +233,6 @@ def evaluation_crop(
 ) -> tf.Tensor:
     """The authors' evaluation rule: the short side to size + 32, then the centre.
 
-    Bilinear with half-pixel centres, without antialiasing and rounded to whole grey levels, as
-    OpenCV's `INTER_LINEAR`.
-
     Args:
         image: `(h, w, 3)` uint8 or float, 0..255.
         size: Height and width of the result in pixels.
@@ -221,10 +250,26 @@ def evaluation_crop(
     height, width = tf.unstack(tf.shape(image)[:2])
     # Integers: the long side is cut off, not rounded, and floats would cut off a pixel too many.
     shorter = tf.minimum(height, width)
-    resized = _resize(image, (short_side * height // shorter, short_side * width // shorter))
+    resized = resize(image, (short_side * height // shorter, short_side * width // shorter))
     top, left = (tf.shape(resized)[0] - size[0]) // 2, (tf.shape(resized)[1] - size[1]) // 2
     return tf.image.crop_to_bounding_box(resized, top, left, *size)
 
 
-def _resize(image, size):
+def resize(image: tf.Tensor, size: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+    """Resize an image without regard to its aspect, as the authors do for boxes and masks.
+
+    Bilinear with half-pixel centres, without antialiasing and rounded to whole grey levels, as
+    OpenCV's `INTER_LINEAR`.
+
+    Args:
+        image: `(h, w, 3)` uint8 or float, 0..255.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        `(height, width, 3)` uint8.
+
+    Example:
+        >>> resize(tf.zeros((30, 40, 3)), (8, 8)).shape
+        TensorShape([8, 8, 3])
+    """
     return tf.cast(tf.round(tf.image.resize(image, tf.cast(size, tf.int32))), tf.uint8)

@@ -1,5 +1,9 @@
 """The order of a data set's records: undecoded, repeatable, and resumable at any of them."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +14,29 @@ from keras_parc.data.sources import bounds, is_folder
 # by arithmetic, and hosts read different parts.
 LANES = 16
 BLOCK = 128
+_NAMES = ("file_name", "image/filename")  # features that name an image, where a set has one
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """What is read of an example beside its image.
+
+    Args:
+        features: Names of the features to read; those that the set lacks are left out.
+        target: A function of the record, a dictionary of these features as tensors (an image
+            feature is an undecoded file), that gives tensors in any nesting. For training their
+            shapes must be equal in all records.
+        wanted: A function of the target that gives whether the record is used, a bool tensor; None:
+            every record is.
+    """
+
+    features: tuple[str, ...]
+    target: Callable[[dict], Any]
+    wanted: Callable[[Any], tf.Tensor] | None = None
+
+
+# A set without public labels has -1.
+CLASS = Annotation(("label",), lambda record: record["label"], lambda label: label >= 0)
 
 
 def usable(builder, split: str) -> int:
@@ -32,12 +59,15 @@ def training_records(
     shard: tuple[int, int] = (0, 1),
     start: int = 0,
     count: int,
+    annotation: Annotation = CLASS,
 ) -> tf.data.Dataset:
     """Records of one epoch in random order.
 
     The order is a function of seed, epoch and the set; shard i of n gets the records number i,
     i + n, i + 2n ... of it. Starting late reads at most a block of each lane in vain and decodes
     nothing. When more records are asked for than the epoch has, its order begins anew.
+    In place of a record that is not wanted comes another one of its block, so that the position of
+    all others is known without reading them.
 
     Args:
         builder: What `open_source` returns.
@@ -47,9 +77,10 @@ def training_records(
         shard: Number of this shard and number of shards.
         start: Records of this shard to leave out at the beginning.
         count: Records wanted after that.
+        annotation: What is read beside the image; of a folder, only the class can be.
 
     Returns:
-        A data set of name (string), content of the image file (string) and label (int64).
+        A data set of name (string), content of the image file (string) and target.
 
     Raises:
         ValueError: The shard does not exist, or a TFDS set cannot be cut into so many.
@@ -83,6 +114,7 @@ def training_records(
                 _lane(
                     builder,
                     name,
+                    annotation,
                     edges[lane : lane + 2],
                     rotations[lane],
                     length=(end - first) // lanes,
@@ -95,7 +127,7 @@ def training_records(
     return tf.data.Dataset.choose_from_datasets(parts, turns).take(count)
 
 
-def _lane(builder, split, edges, rotation, *, length, key, start, count):
+def _lane(builder, split, annotation, edges, rotation, *, length, key, start, count):
     """`count` records of a lane from number `start` on, around again where the lane ends."""
     first, size = int(edges[0]), int(edges[1] - edges[0])
 
@@ -104,13 +136,15 @@ def _lane(builder, split, edges, rotation, *, length, key, start, count):
         low, high = rotation + begin, rotation + length
         pieces = [(low, min(high, size)), (max(low, size) - size, high - size)]
         spec = "+".join(f"{split}[{first + a}:{first + b}]" for a, b in pieces if a < b)
-        records = _read(builder, spec).take(length - begin).batch(BLOCK)
+        records = _read(builder, spec, annotation).take(length - begin).batch(BLOCK)
         return records.enumerate(begin // BLOCK).map(_shuffled).prefetch(1).unbatch()
 
     def _shuffled(number, block):
+        *block, wanted = block
         salt = tf.stack([tf.constant(key[0], tf.int64), number * LANES + key[1]])
-        order = tf.argsort(tf.random.stateless_uniform([tf.shape(block[2])[0]], salt), stable=True)
-        return tuple(tf.gather(each, order) for each in block)
+        order = tf.argsort(tf.random.stateless_uniform([tf.size(wanted)], salt), stable=True)
+        order = _replaced(order, tf.gather(wanted, order))
+        return tf.nest.map_structure(lambda each: tf.gather(each, order), tuple(block))
 
     start %= length
     begin = start // BLOCK * BLOCK
@@ -120,23 +154,39 @@ def _lane(builder, split, edges, rotation, *, length, key, start, count):
     return records
 
 
-def evaluation_records(builder, split: str, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-    """All records in the order of the set; shard i of n gets the i-th of n consecutive parts.
+def _replaced(order, wanted):
+    """An order in which those that are wanted take turns in the places of the others."""
+    good = tf.boolean_mask(order, wanted)
+    turn = tf.cumsum(tf.cast(~wanted, tf.int32)) - 1
+    return tf.cond(
+        tf.size(good) > 0,
+        lambda: tf.where(wanted, order, tf.gather(good, turn % tf.size(good))),
+        lambda: order,
+    )
+
+
+def evaluation_records(
+    builder, split: str, shard: tuple[int, int] = (0, 1), annotation: Annotation = CLASS
+) -> tf.data.Dataset:
+    """All records wanted, in the order of the set; shard i of n reads the i-th of n equal parts.
 
     Args:
         builder: What `open_source` returns.
         split: A split, or one part of it.
         shard: Number of this shard and number of shards.
+        annotation: What is read beside the image; of a folder, only the class can be.
 
     Returns:
-        A data set of name (string), content of the image file (string) and label (int64).
+        A data set of name (string), content of the image file (string) and target.
     """
     index, shards = shard
     name, first, end = bounds(builder, split)
     low, high = (first + (end - first) * number // shards for number in (index, index + 1))
     if is_folder(builder):
         return _files(builder, name, np.arange(low, high))
-    return _read(builder, f"{name}[{low}:{high}]").take(high - low)
+    records = _read(builder, f"{name}[{low}:{high}]", annotation).take(high - low)
+    records = records.filter(lambda name, data, target, wanted: wanted)
+    return records.map(lambda name, data, target, wanted: (name, data, target))
 
 
 def _files(builder, split, numbers):
@@ -152,14 +202,19 @@ def _files(builder, split, numbers):
     )
 
 
-def _read(builder, spec):
+def _read(builder, spec, annotation):
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    wanted = {key: True for key in ("image", "label", "file_name") if key in features}
+    read = {key for key in ("image", *_NAMES, *annotation.features) if key in features}
+    undecoded = {
+        key: tfds.decode.SkipDecoding()
+        for key in read
+        if isinstance(features[key], tfds.features.Image)
+    }
     records = builder.as_dataset(
         split=spec,
-        decoders=tfds.decode.PartialDecoding(wanted, {"image": tfds.decode.SkipDecoding()}),
+        decoders=tfds.decode.PartialDecoding(dict.fromkeys(read, True), undecoded),
         read_config=tfds.ReadConfig(
             try_autocache=False,
             add_tfds_id=True,
@@ -167,10 +222,11 @@ def _read(builder, spec):
             skip_prefetch=True,
         ),
     )
-    return records.map(
-        lambda record: (
-            record.get("file_name", record["tfds_id"]),
-            record["image"],
-            record["label"],
-        )
-    )
+
+    def parts(record):
+        name = next(record[key] for key in (*_NAMES, "tfds_id") if key in record)
+        target = annotation.target(record)
+        wanted = tf.constant(True) if annotation.wanted is None else annotation.wanted(target)
+        return name, record["image"], target, wanted
+
+    return records.map(parts)

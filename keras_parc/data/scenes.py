@@ -117,6 +117,8 @@ VARIANTS = {
     "classify": SceneConfig(),
     "detect": SceneConfig(image_size=(128, 128), digits=(1, 4), scale=(0.2, 0.5)),
     "segment": SceneConfig(image_size=(128, 128), digits=(1, 4), scale=(0.3, 0.6)),
+    "detect_small": SceneConfig(image_size=(64, 64), digits=(1, 3), scale=(0.25, 0.6)),
+    "detect_tiny": SceneConfig(image_size=(64, 64), digits=(1, 3), scale=(0.25, 0.6)),
     "small": SceneConfig(image_size=(48, 48)),
     "tiny": SceneConfig(image_size=(48, 48)),
 }

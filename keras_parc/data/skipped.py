@@ -40,8 +40,13 @@ class SkippedImages:
         self.failure: str | None = None
         self._lock = threading.Lock()
 
-    def skip(self, name: str, data: bytes) -> None:
+    def skip(self, name: str, data: bytes, reason: str | None = None) -> None:
         """Count and log a file that is skipped.
+
+        Args:
+            name: Of the file.
+            data: Its content.
+            reason: Why; None: what is wrong with the content.
 
         Raises:
             ValueError: There are more than the limit.
@@ -51,7 +56,7 @@ class SkippedImages:
                 raise ValueError(self.failure)
             if name in self.skipped:
                 return
-            reason = self.skipped[name] = _reason(data)
+            reason = self.skipped[name] = reason or _reason(data)
             _LOG.warning("Image skipped, number %d: %s: %s", len(self.skipped), name, reason)
             if len(self.skipped) > self.limit:
                 names = ", ".join(f"{key} ({value})" for key, value in self.skipped.items())

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
-def open_source(source, data_dir: str | os.PathLike | None = None):
-    """Open an image-classification data set.
+def check_classes(builder) -> None:
+    """Refuse a set that is not one of images with a class each.
+
+    Args:
+        builder: A TFDS builder.
+
+    Raises:
+        ValueError: There is no `image` or no `label` of known classes.
+    """
+    import tensorflow_datasets as tfds
+
+    check_features(
+        builder,
+        "a set of images with a class each",
+        {"image": tfds.features.Image, "label": tfds.features.ClassLabel},
+    )
+    if builder.info.features["label"].num_classes is None:
+        raise ValueError(f"{builder.name!r} does not say how many classes it has.")
+
+
+def open_source(source, data_dir: str | os.PathLike | None = None, check: Callable = check_classes):
+    """Open a data set.
 
     Args:
         source: Name of a TensorFlow Datasets builder, as `"imagenet2012"` or
             `"digit_scenes/classify"`; a folder `split/class/image`, with names ending in .jpg,
             .jpeg or .png; or a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`.
+        check: A function of the builder that raises ValueError if the set is not of the kind
+            wanted; by default, one of images with a class each.
 
     Returns:
         A TFDS builder that can be read. Digit scenes are made at the first call; no other set is
@@ -22,7 +45,7 @@ def open_source(source, data_dir: str | os.PathLike | None = None):
     Raises:
         ImportError: tensorflow-datasets is not installed.
         FileNotFoundError: The set is not there; the message says how to get it.
-        ValueError: There is no such set, or it is not one of images with a class each.
+        ValueError: There is no such set, or it is of another kind.
 
     Example:
         >>> open_source("no/such/folder/")
@@ -45,8 +68,28 @@ def open_source(source, data_dir: str | os.PathLike | None = None):
         builder = _named(source, data_dir)
     if not is_folder(builder) and not builder.is_prepared():
         _prepare(builder)
-    _check_features(builder)
+    check(builder)
     return builder
+
+
+def check_features(builder, kind: str, wanted: dict[str, type]) -> None:
+    """Refuse a set without the features wanted.
+
+    Args:
+        builder: A TFDS builder.
+        kind: What the set is expected to be, for the message.
+        wanted: Name and class of each feature.
+
+    Raises:
+        ValueError: One of them is missing or of another class.
+    """
+    features = builder.info.features
+    for key, cls in wanted.items():
+        if key not in features or not isinstance(features[key], cls):
+            raise ValueError(
+                f"{builder.name!r} is not {kind}: its features {sorted(features)} have no {key!r} "
+                f"that is a {cls.__name__}."
+            )
 
 
 def is_folder(builder) -> bool:
@@ -137,18 +180,3 @@ def _prepare(builder) -> None:
         "If it is somewhere else, name that folder (--data-dir).",
     ]
     raise FileNotFoundError("\n".join(steps))
-
-
-def _check_features(builder) -> None:
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for key, kind in kinds.items():
-        if key not in features or not isinstance(features[key], kind):
-            raise ValueError(
-                f"{builder.name!r} is not a set of images with a class each: its features "
-                f"{sorted(features)} have no {key!r} that is a {kind.__name__}."
-            )
-    if features["label"].num_classes is None:
-        raise ValueError(f"{builder.name!r} does not say how many classes it has.")

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import keras
 
+from keras_parc.deeplab_v3 import low_resolution
 from keras_parc.files import replacing
-from keras_parc.lite import fine_tuning, flatbuffer, int8, rewriting
+from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, rewriting
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.emission import emit
 from keras_parc.lite.forms import check_target
 from keras_parc.lite.graph import Graph
 from keras_parc.lite.importing import import_model
 from keras_parc.lite.metadata import Metadata, add_metadata
 from keras_parc.lite.process import TaskError, conversion_process
+from keras_parc.ssd_lite import ssd_anchors
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
@@ -33,11 +36,14 @@ def to_tflite(
     target: str = "litert",
     metadata: Metadata | None = None,
     fine_tune: bool = False,
+    postprocess: Postprocess | None = None,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
     The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
-    `keras_parc.agreement` how well it follows the model.
+    `keras_parc.agreement` how well it follows the model. The upsampling at the end of a segmenter
+    (`keras_parc.DeepLabV3`) is left out: the file has the logits at low resolution, which clients
+    such as MediaPipe bring to the size of the image.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
@@ -95,18 +101,12 @@ def to_tflite(
     shape = rewriting.input_shape(model, input_size)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
-    if metadata is not None and metadata.task == "classify":
-        if len(model.outputs) != 1:
-            raise ValueError(
-                "`metadata` is that of a classifier, which has one output; "
-                f"{model.name!r} has {len(model.outputs)}."
-            )
-        classes = model.output_shape[-1]
-        if len(metadata.labels) != classes:
-            raise ValueError(
-                f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
-                "classes."
-            )
+    model = low_resolution(model)
+    anchors = ssd_anchors(model, shape[:2]) if is_detector(model) else None
+    if postprocess is not None and anchors is None:
+        raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
+    if metadata is not None:
+        _check_metadata(metadata, model, anchors is not None)
     images = None
     if quantize == "int8":
         limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
@@ -118,13 +118,36 @@ def to_tflite(
         softmax = False
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
-        types = (io, "float32" if softmax else io)
+        types = (io, "float32" if softmax or anchors is not None else io)
         content = _convert(model, shape, quantize, images, types, process, fine_tune)
         content = _finish(content, model, quantize, io if softmax else None)
+        if anchors is not None:
+            content = detector.finish(content, anchors, postprocess or Postprocess())
         if metadata is not None:
-            content = add_metadata(content, metadata)
+            content = add_metadata(content, metadata, anchors)
         temporary.write_bytes(content)
     return path
+
+
+def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:
+    if detects != (metadata.task == "detect"):
+        raise ValueError(
+            f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
+        )
+    if not detects:
+        rank = 2 if metadata.task == "classify" else 4
+        shapes = [tuple(each.shape) for each in model.outputs]
+        if len(shapes) != 1 or len(shapes[0]) != rank:
+            raise ValueError(
+                f"`metadata` is for the task {metadata.task!r}, whose models have one output of "
+                f"rank {rank}; {model.name!r} has {shapes}."
+            )
+    classes = model.output_shape["scores"][-1] - 1 if detects else model.output_shape[-1]
+    if len(metadata.labels) != classes:
+        raise ValueError(
+            f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
+            "classes."
+        )
 
 
 def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:

@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 BUILTIN = schema.BuiltinOperator
 TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
-TYPES["uint8"] = schema.TensorType.UINT8
+TYPES |= {"uint8": schema.TensorType.UINT8, "int32": schema.TensorType.INT32}
 
 
 def read(content: bytes) -> "schema.ModelT":
@@ -88,13 +88,12 @@ def append_softmax(model: "schema.ModelT", dtype: str) -> None:
     """
     graph = model.subgraphs[0]
     (source,) = graph.outputs
-    options = schema.SoftmaxOptionsT()
-    options.beta = 1.0
-    last = _append(model, int(source), BUILTIN.SOFTMAX, TYPES["float32"], "probabilities")
-    graph.operators[-1].builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
-    graph.operators[-1].builtinOptions = options
+    last = softmax(model, int(source), "probabilities")
     if dtype != "float32":
-        last = _append(model, last, BUILTIN.QUANTIZE, TYPES[dtype], "probabilities_quantized")
+        shape = graph.tensors[last].shape
+        (last,) = append(
+            model, BUILTIN.QUANTIZE, [last], {"probabilities_quantized": shape}, TYPES[dtype]
+        )
         quantization = schema.QuantizationParametersT()
         quantization.scale = np.float32([1 / 256])
         quantization.zeroPoint = np.int64([-128 if dtype == "int8" else 0])
@@ -105,29 +104,76 @@ def append_softmax(model: "schema.ModelT", dtype: str) -> None:
             entry.tensorIndex = last
 
 
-def _append(model, source: int, builtin: int, dtype: int, name: str) -> int:
-    """Add an operation over one tensor; returns the index of its result."""
+def softmax(model: "schema.ModelT", source: int, name: str) -> int:
+    """Add a float SOFTMAX over a tensor; returns the number of its result, called `name`."""
     graph = model.subgraphs[0]
-    tensor = schema.TensorT()
-    tensor.name, tensor.type = name.encode(), dtype
-    tensor.shape = graph.tensors[source].shape
-    tensor.shapeSignature = graph.tensors[source].shapeSignature
-    model.buffers.append(schema.BufferT())
-    tensor.buffer = len(model.buffers) - 1
-    graph.tensors.append(tensor)
+    shape = graph.tensors[source].shape
+    (result,) = append(model, BUILTIN.SOFTMAX, [source], {name: shape}, TYPES["float32"])
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    graph.operators[-1].builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+    graph.operators[-1].builtinOptions = options
+    return result
+
+
+def append(
+    model: "schema.ModelT",
+    operation: int | str,
+    inputs: list[int],
+    outputs: dict[str, np.ndarray],
+    dtype: int,
+) -> list[int]:
+    """Add an operation after all others.
+
+    Args:
+        model: The objects of a file; changed in place.
+        operation: A `BUILTIN`, or the name of a custom operation.
+        inputs: Numbers of tensors.
+        outputs: Names of its results and their shapes, static.
+        dtype: Type of the results, of `TYPES`.
+
+    Returns:
+        The numbers of the results.
+    """
+    graph = model.subgraphs[0]
+    numbers = []
+    for name, shape in outputs.items():
+        model.buffers.append(schema.BufferT())
+        numbers.append(_add_tensor(model, name, np.int32(shape), dtype))
     operator = schema.OperatorT()
-    operator.inputs = np.int32([source])
-    operator.outputs = np.int32([len(graph.tensors) - 1])
-    operator.opcodeIndex = _code(model, builtin)
+    operator.inputs, operator.outputs = np.int32(inputs), np.int32(numbers)
+    operator.opcodeIndex = _code(model, operation)
     graph.operators.append(operator)
-    return len(graph.tensors) - 1
+    return numbers
 
 
-def _code(model, builtin: int) -> int:
+def add_constant(model: "schema.ModelT", name: str, values: np.ndarray) -> int:
+    """Add a constant; returns its number."""
+    buffer = schema.BufferT()
+    buffer.data = np.ascontiguousarray(values).ravel().view("uint8")
+    model.buffers.append(buffer)
+    return _add_tensor(model, name, np.int32(values.shape), TYPES[str(values.dtype)])
+
+
+def _add_tensor(model, name: str, shape: np.ndarray, dtype: int) -> int:
+    """A tensor over the last buffer."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.type, tensor.shape = name.encode(), dtype, shape
+    tensor.buffer = len(model.buffers) - 1
+    tensors = model.subgraphs[0].tensors
+    tensors.append(tensor)
+    return len(tensors) - 1
+
+
+def _code(model, operation: int | str) -> int:
+    custom = operation.encode() if isinstance(operation, str) else None
+    builtin = BUILTIN.CUSTOM if custom else operation
     for index, code in enumerate(model.operatorCodes):
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+        same = max(code.builtinCode, code.deprecatedBuiltinCode) == builtin
+        if same and code.customCode == custom:
             return index
     code = schema.OperatorCodeT()
     code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
+    code.customCode = custom
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

@@ -5,12 +5,13 @@ import logging
 import keras
 from keras import tree
 
-from keras_parc.lite import attention, readers, rules_convnets
+from keras_parc.lite import attention, readers, rules_convnets, rules_segmentation
 from keras_parc.lite.graph import Graph, Node
 from keras_parc.lite.readers import Unknown, need
 
 log = logging.getLogger(__name__)
 READERS = readers.READERS | attention.READERS | rules_convnets.READERS
+READERS |= rules_segmentation.READERS
 IDENTITY = (
     "ActivityRegularization",
     "AlphaDropout",
@@ -81,7 +82,7 @@ def _import(op, args, kwargs, unknown) -> list[Node]:
 
 
 # Operations without weights that plain conversion handles well.
-QUIET = ("GetItem", "Flatten", "MaxPooling2D", "AveragePooling2D", "Concatenate")
+QUIET = ("AveragePooling2D", "Concatenate", "Flatten", "GetItem", "MaxPooling2D", "PerAnchor")
 
 
 def _symbol(node: Node):

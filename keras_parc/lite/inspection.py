@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.deeplab_v3 import low_resolution
 from keras_parc.lite import flatbuffer
 from keras_parc.lite.runtime import TFLiteModel, open_file, operators
 
@@ -127,7 +128,7 @@ def agreement(
     """Compare a file with the Keras model it was made from.
 
     Args:
-        model: A model of one output.
+        model: A model of one output; of a segmenter, the logits at low resolution are compared.
         path: The file.
         images: As the model takes them, `(n, height, width, channels)`, at least one.
 
@@ -144,7 +145,7 @@ def agreement(
         >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
         1.0
     """
-    images = np.asarray(list(images), "float32")
+    images, model = np.asarray(list(images), "float32"), low_resolution(model)
     if not len(images):
         raise ValueError("`images` is empty.")
     found = TFLiteModel(path)(images)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_parc.boxes import VARIANCE
 from keras_parc.lite.metadata_tables import decode, encode
 
 ENTRY = "TFLITE_METADATA"
@@ -22,6 +23,7 @@ LABEL_FILE = "labels.txt"
 AXIS_LABELS, VALUE_LABELS = 2, 3  # A label for each place of the last axis, or for each value.
 RGB, GRAYSCALE = 1, 2
 SEGMENTER_ENTRY = "SEGMENTER_METADATA"
+DETECTOR_ENTRY = "DETECTOR_METADATA"
 ACTIVATIONS = ("none", "sigmoid", "softmax")
 # The version of the schema that added what the task needs.
 PARSER_VERSIONS = {"classify": "1.0.0", "detect": "1.2.0", "segment": "1.5.0"}
@@ -32,6 +34,7 @@ DETECTIONS = {
     "score": ("score",),
     "number of detections": ("num", "count"),
 }
+RAW_DETECTIONS = ("location", "score")  # Where the client decodes and suppresses.
 # What flatbuffers and zipfile raise on damaged content.
 DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError),
@@ -56,7 +59,7 @@ class Metadata:
             0 and 1 for a model that takes 0..255. MediaPipe wants the same values for all channels.
         task: "classify", "detect" or "segment".
         activation: For "segment", what remains to be done to the scores: "none", "sigmoid" or
-            "softmax".
+            "softmax" (the logits of `keras_parc.DeepLabV3`).
 
     Raises:
         ValueError: An argument is out of its range.
@@ -107,15 +110,17 @@ class Metadata:
             object.__setattr__(self, field, value)
 
 
-def add_metadata(content: bytes, metadata: Metadata) -> bytes:
+def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None = None) -> bytes:
     """Put metadata into the bytes of a `.tflite` file; the same input gives the same bytes.
 
     Args:
         content: A `.tflite` file without metadata whose input is one RGB image
             `(1, height, width, 3)`, float32 or uint8 for MediaPipe. Outputs: "classify" one of
             `(1, classes)`; "segment" the last of `(1, height, width, classes)`; "detect" four,
-            named in the signature after boxes, classes, scores and their number.
+            named in the signature after boxes, classes, scores and their number, or two, deltas
+            `(1, anchors, 4)` and probabilities `(1, anchors, classes)`, so named.
         metadata: What to put in.
+        anchors: Of a detector with two outputs, `(anchors, 4)`: centre y, centre x, height, width.
 
     Returns:
         The new content; the model computes the same.
@@ -139,7 +144,7 @@ def add_metadata(content: bytes, metadata: Metadata) -> bytes:
     model = schema.ModelT.InitFromObj(_model(content))
     if any(entry.name == ENTRY.encode() for entry in model.metadata or []):
         raise ValueError("The file has metadata already; export the model again.")
-    table = encode("ModelMetadata", _describe(model, metadata), b"M001")
+    table = encode("ModelMetadata", _describe(model, metadata, anchors), b"M001")
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(table, np.uint8)
     model.buffers.append(buffer)
@@ -200,7 +205,7 @@ def _model(content):
     return schema.Model.GetRootAs(content, 0)
 
 
-def _describe(model, metadata: Metadata) -> dict:
+def _describe(model, metadata: Metadata, anchors: np.ndarray | None) -> dict:
     """The table of the metadata, after a look at the model's tensors."""
     if len(model.subgraphs) != 1 or len(model.subgraphs[0].inputs) != 1:
         raise ValueError("A model of one subgraph with one input is needed.")
@@ -223,7 +228,7 @@ def _describe(model, metadata: Metadata) -> dict:
                 ],
             }
         ],
-        **OUTPUTS[metadata.task](model, shapes, metadata),
+        **OUTPUTS[metadata.task](model, shapes, metadata, anchors),
     }
     texts = {field: getattr(metadata, field) for field in ("name", "description", "version")}
     texts |= {"author": metadata.author, "license": metadata.licence}
@@ -263,7 +268,7 @@ def _label_files(kind, metadata):
     return {"associated_files": [file]} if metadata.labels else {}
 
 
-def _scores(model, shapes, metadata):
+def _scores(model, shapes, metadata, anchors):
     if len(shapes) != 1 or shapes[0] != (1, shapes[0][-1]):
         raise ValueError(f"A classifier has one output (1, classes), got {shapes}.")
     _check_labels(shapes[0][-1], metadata)
@@ -276,7 +281,7 @@ def _scores(model, shapes, metadata):
     return {"output_tensor_metadata": [tensor]}
 
 
-def _mask(model, shapes, metadata):
+def _mask(model, shapes, metadata, anchors):
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ValueError(f"A segmenter has one output (1, height, width, classes), got {shapes}.")
     _check_labels(shapes[0][-1], metadata)
@@ -297,7 +302,7 @@ def _mask(model, shapes, metadata):
     return {"output_tensor_metadata": [tensor], "custom_metadata": [custom]}
 
 
-def _detections(model, shapes, metadata):
+def _detections(model, shapes, metadata, anchors):
     """MediaPipe finds a detector's outputs by these names, wherever they stand."""
     signatures = model.signatureDefs or []
     graph = model.subgraphs[0]
@@ -311,27 +316,51 @@ def _detections(model, shapes, metadata):
         next((role for role, words in DETECTIONS.items() if any(w in name for w in words)), None)
         for name in names
     ]
-    if len(roles) != 4 or set(roles) != set(DETECTIONS):
-        raise ValueError(
-            f"A detector has four outputs named after {list(DETECTIONS)}, got {names}."
-        )
+    raw = len(roles) == 2 and anchors is not None
+    wanted = RAW_DETECTIONS if raw else tuple(DETECTIONS)
+    if sorted(roles, key=str) != sorted(wanted):
+        raise ValueError(f"A detector has outputs named after {list(wanted)}, got {names}.")
     box = {"index": (1, 0, 3, 2), "type": 1, "coordinate_type": 0}  # top, left, bottom, right: 0..1
-    axis = {"range": {"min": 2, "max": 2}}  # One value of the second axis for each detection.
+    location = {"content_properties": ("BoundingBoxProperties", box)}
     feature = {"content_properties": ("FeatureProperties", {})}
-    tensors = {
-        "location": {
-            "content": {"content_properties": ("BoundingBoxProperties", box), **axis},
+    if raw:
+        classes = shapes[roles.index("score")][-1]
+        _check_labels(classes, metadata)
+        tensors = {
+            "location": {"content": location},
+            "score": {"content": feature, **_label_files(AXIS_LABELS, metadata)},
+        }
+        custom = {"name": DETECTOR_ENTRY, "data": _decoding(anchors, classes)}
+        more = {"custom_metadata": [custom]}
+    else:
+        axis = {"range": {"min": 2, "max": 2}}  # One value of the second axis for each detection.
+        tensors = {
+            "location": {"content": location | axis},
+            "category": {"content": feature | axis, **_label_files(VALUE_LABELS, metadata)},
+            "score": {"content": feature | axis},
+            "number of detections": {"content": feature},
+        }
+        group = {"name": "detection_result", "tensor_names": list(DETECTIONS)[:3]}
+        more = {"output_tensor_groups": [group]}
+    return {"output_tensor_metadata": [{"name": role, **tensors[role]} for role in roles], **more}
+
+
+def _decoding(anchors: np.ndarray, classes: int) -> bytes:
+    """How a client makes boxes of deltas."""
+    names = ("y_center", "x_center", "height", "width")
+    anchors = [dict(zip(names, each, strict=True)) for each in anchors.tolist()]
+    scales = zip(("y_scale", "x_scale", "h_scale", "w_scale"), VARIANCE, strict=True)
+    options = {
+        "ssd_anchors_options": {"fixed_anchors_schema": {"anchors": anchors}},
+        "tensors_decoding_options": {
+            "num_classes": classes,
+            "num_boxes": len(anchors),
+            "num_coords": 4,
+            **{name: 1 / variance for name, variance in scales},
+            "apply_exponential_on_box_size": 1,
         },
-        "category": {"content": feature | axis, **_label_files(VALUE_LABELS, metadata)},
-        "score": {"content": feature | axis},
-        "number of detections": {"content": feature},
     }
-    return {
-        "output_tensor_metadata": [{"name": role, **tensors[role]} for role in roles],
-        "output_tensor_groups": [
-            {"name": "detection_result", "tensor_names": list(DETECTIONS)[:3]}
-        ],
-    }
+    return encode("ObjectDetectorOptions", options, b"V001")
 
 
 OUTPUTS = {"classify": _scores, "segment": _mask, "detect": _detections}
@@ -352,7 +381,7 @@ def _understand(table: dict, content: bytes) -> Metadata:
             values |= unit["options"][1]
     outputs = subgraph["output_tensor_metadata"]
     task, activation = "classify", "none"
-    if {"location", "category"} <= {output.get("name") for output in outputs}:
+    if "location" in {output.get("name") for output in outputs}:
         task = "detect"
     for entry in subgraph.get("custom_metadata", []):
         if entry["name"] == SEGMENTER_ENTRY:

@@ -1,6 +1,6 @@
 """The tables of TensorFlow Lite's metadata, and a codec between them and plain dictionaries.
 
-The tables are `metadata_schema.fbs` 1.5.0 and `image_segmenter_metadata_schema.fbs` of
+The tables are `metadata_schema.fbs` 1.5.0 and those of image segmenters and object detectors of
 https://github.com/google-ai-edge/mediapipe/tree/master/mediapipe/tasks/metadata. Packages that
 carry generated code for them bring OpenCV and matplotlib (mediapipe) or stop at Python 3.11
 (tflite-support); the flatbuffers library alone needs just the list below.
@@ -59,6 +59,33 @@ TABLES: dict[str, dict[str, str | None]] = {
     "ProcessUnit": {"options": "union NormalizationOptions"},
     "NormalizationOptions": {"mean": "[float32]", "std": "[float32]"},
     "ImageSegmenterOptions": {"activation": "uint8", "min_parser_version": "string"},
+    "ObjectDetectorOptions": {
+        "min_parser_version": "string",
+        "ssd_anchors_options": "SsdAnchorsOptions",
+        "tensors_decoding_options": "TensorsDecodingOptions",
+    },
+    "SsdAnchorsOptions": {"fixed_anchors_schema": "FixedAnchorsSchema"},
+    "FixedAnchorsSchema": {"anchors": "[FixedAnchor]"},
+    "FixedAnchor": {
+        "x_center": "float32",
+        "y_center": "float32",
+        "width": "float32",
+        "height": "float32",
+    },
+    "TensorsDecodingOptions": {
+        "num_classes": "int32",
+        "num_boxes": "int32",
+        "num_coords": "int32",
+        "keypoint_coord_offset": "int32",
+        "num_keypoints": "int32",
+        "num_values_per_keypoint": "int32",
+        "x_scale": "float32",
+        "y_scale": "float32",
+        "w_scale": "float32",
+        "h_scale": "float32",
+        "apply_exponential_on_box_size": "uint8",
+        "sigmoid_score": "uint8",
+    },
 }
 NUMBERS = {
     "uint8": number_types.Uint8Flags,

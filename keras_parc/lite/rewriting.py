@@ -10,6 +10,7 @@ from keras_parc.lite import rules_channels as channels
 from keras_parc.lite import rules_convnets as convnets
 from keras_parc.lite import rules_linear as linear
 from keras_parc.lite import rules_parc as parc
+from keras_parc.lite import rules_segmentation as segmentation
 from keras_parc.lite.emission import emit
 from keras_parc.lite.graph import Graph, apply_everywhere
 from keras_parc.lite.importing import import_model
@@ -79,6 +80,7 @@ def rewrite(graph: Graph, target: str = "litert") -> None:
         graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
     )
     apply_everywhere(graph, *FOLDING, *JOINING, channels.fold_permutation)
+    apply_everywhere(graph, segmentation.crop_unseen_taps, segmentation.part_spread)
     apply_everywhere(graph, linear.scale_back_through_product, *FOLDING)
     apply_everywhere(graph, channels.split_groups)
     apply_everywhere(graph, channels.fold_permutation)

@@ -4,6 +4,7 @@ import itertools
 
 import keras
 
+from keras_parc.training.optimizer import HeadAdamW
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.schedule import WarmUpCosine
 from keras_parc.training.task import Task
@@ -42,7 +43,7 @@ def training_model(task: Task, schedule: WarmUpCosine, devices: int = 1) -> kera
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = recipe.synchronized_batch_norm
     model.compile(
-        _optimizer(recipe, model, schedule),
+        _optimizer(task, model, schedule),
         jit_compile=recipe.jit_compile if on_tensorflow else "auto",
         **task.compile_arguments(),
     )
@@ -69,12 +70,15 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
     )
 
 
-def _optimizer(recipe, model, schedule):
+def _optimizer(task, model, schedule):
+    recipe = task.recipe
     accumulation = recipe.gradient_accumulation
     # PyTorch adds epsilon after the correction of the second moment, Keras before: without
     # consequence at 1e-8.
-    optimizer = keras.optimizers.AdamW(
+    optimizer = HeadAdamW(
         schedule,
+        head=[variable.path for variable in task.head(model)],
+        head_rate=recipe.head_rate,
         weight_decay=recipe.weight_decay,
         epsilon=1e-8,
         global_clipnorm=recipe.clip_norm or None,

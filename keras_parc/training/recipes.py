@@ -4,28 +4,77 @@ Where the paper and the authors' code differ, the recipe follows the code.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import keras
 
+from keras_parc.boxes import Anchors
 from keras_parc.data.augment import Augmentation
+from keras_parc.data.augment_boxes import BoxAugmentation
+from keras_parc.data.augment_masks import MaskAugmentation
+from keras_parc.deeplab_v3 import DeepLabV3
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.ssd_lite import SSDLite
 from keras_parc.training.sampler import batch_of
 
+
+def _ssd(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
+    def build(input_shape, classes, include_preprocessing):
+        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
+        return SSDLite(backbone(include_top=False, **shared), classes, **options)
+
+    return build
+
+
+def _deeplab(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
+    def build(input_shape, classes, include_preprocessing):
+        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
+        return DeepLabV3(backbone(include_top=False, **shared), classes, **options)
+
+    return build
+
+
+# For images of 64 x 64: maps of 8, 4, 2 and 1 cells, and few channels.
+_SMALL = {
+    "feature_names": ("P3", "P4", "P5"),
+    "projections": (128, 128, 128),
+    "extra_channels": (64,),
+    "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
+}
 # Add a constructor with the arguments of `ParCNetS` to train a model of your own.
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "parc_net_xs": ParCNetXS,
     "parc_net_s": ParCNetS,
     "parc_net_h": ParCNetH,
     "mobilevit_s": MobileViTS,
+    # As published, from ImageNet; and two to compare it with.
+    "ssd_parc_net_s": _ssd(functools.partial(ParCNetS, weights="imagenet")),
+    "ssd_parc_net_s_new": _ssd(ParCNetS),
+    "ssd_mobilevit_s_new": _ssd(MobileViTS),
+    "ssd_parc_net_xs_small": _ssd(ParCNetXS, **_SMALL),
+    "ssd_parc_net_xs_small_no_position": _ssd(
+        functools.partial(ParCNetXS, position_embedding=False), **_SMALL
+    ),
+    "deeplab_v3_parc_net_s": _deeplab(functools.partial(ParCNetS, weights="imagenet")),
+    "deeplab_v3_parc_net_s_new": _deeplab(ParCNetS),
+    "deeplab_v3_mobilevit_s_new": _deeplab(MobileViTS),
+    "deeplab_v3_parc_net_xs": _deeplab(ParCNetXS),
+    "deeplab_v3_parc_net_xs_no_position": _deeplab(
+        functools.partial(ParCNetXS, position_embedding=False)
+    ),
 }
 
 
 # For each task, what can be done to its training images.
-AUGMENTATIONS: dict[str, type] = {"classification": Augmentation}
+AUGMENTATIONS: dict[str, type] = {
+    "classification": Augmentation,
+    "detection": BoxAugmentation,
+    "segmentation": MaskAugmentation,
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +99,7 @@ class Recipe:
         start_rate: Learning rate of step 0.
         peak_rate: Learning rate after the warm-up.
         end_rate: Learning rate the cosine ends at.
+        head_rate: Learning rate of a segmenter's head, as a multiple of the backbone's.
         warm_up_steps: Steps of linear warm-up, part of the epochs.
         cosine_by: "epoch" or "step": when the cosine falls.
         weight_decay: AdamW's, times the learning rate.
@@ -93,6 +143,7 @@ class Recipe:
     start_rate: float = 4e-4
     peak_rate: float = 4e-3
     end_rate: float = 4e-4
+    head_rate: float = 1.0
     warm_up_steps: int = 3000
     cosine_by: str = "epoch"
     weight_decay: float = 0.025
@@ -126,7 +177,7 @@ class Recipe:
         check("sizes", self.sizes and min(self.sizes) >= 32, "sides of at least 32 pixels")
         for name in ("batch", "replicas", "epochs", "average_best", "gradient_accumulation"):
             check(name, getattr(self, name) >= 1, "at least 1")
-        rates = ("start_rate", "peak_rate", "end_rate", "weight_decay", "clip_norm")
+        rates = ("start_rate", "peak_rate", "end_rate", "head_rate", "weight_decay", "clip_norm")
         for name in (*rates, "warm_up_steps", "skip_limit", "seed"):
             check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("label_smoothing", "ema_momentum"):
@@ -242,6 +293,92 @@ RECIPES: dict[str, Recipe] = {
             mixed_precision="none",
             # A mirrored digit is no digit.
             augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
+        ),
+        Recipe(
+            "ssd_parc_net_s_coco",
+            "ssd_parc_net_s",
+            task="detection",
+            data="coco/2017",
+            size=320,
+            short_side=320,
+            sizes=(320,),
+            batch=32,
+            replicas=4,
+            epochs=200,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            warm_up_steps=500,
+            weight_decay=0.02,
+            label_smoothing=0.0,
+            augmentation=BoxAugmentation(),
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_detection",
+            "ssd_parc_net_xs_small",
+            task="detection",
+            data="digit_scenes/detect_small",
+            size=64,
+            short_side=64,
+            sizes=(64,),
+            batch=32,
+            replicas=1,
+            epochs=4,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            label_smoothing=0.0,
+            ema_momentum=0.98,
+            average_best=1,
+            mixed_precision="none",
+            augmentation=BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
+        ),
+        Recipe(
+            "deeplab_v3_parc_net_s_voc",
+            "deeplab_v3_parc_net_s",
+            task="segmentation",
+            data="voc_segmentation/coco",
+            size=512,
+            short_side=512,
+            sizes=(512,),
+            batch=8,
+            replicas=4,
+            epochs=50,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            head_rate=10.0,
+            warm_up_steps=500,
+            weight_decay=0.01,
+            label_smoothing=0.0,
+            augmentation=MaskAugmentation(),
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_segmentation",
+            "deeplab_v3_parc_net_xs",
+            task="segmentation",
+            data="digit_scenes/segment",
+            size=128,
+            short_side=128,
+            sizes=(128,),
+            batch=16,
+            replicas=1,
+            epochs=3,
+            start_rate=1e-4,
+            peak_rate=1e-3,
+            end_rate=1e-5,
+            head_rate=2.0,  # nothing is trained yet that a high rate could spoil
+            warm_up_steps=50,
+            cosine_by="step",
+            label_smoothing=0.0,
+            ema_momentum=0.98,
+            average_best=1,
+            mixed_precision="none",
+            augmentation=MaskAugmentation(scale=(0.9, 1.25), flip=0.0),
         ),
     )
 }

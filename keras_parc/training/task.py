@@ -12,7 +12,11 @@ import keras
 from keras_parc.training.recipes import Recipe
 
 # Where each task is; none is imported before it is needed.
-_TASKS = {"classification": ("keras_parc.training.classify", "Classification")}
+_TASKS = {
+    "classification": ("keras_parc.training.classify", "Classification"),
+    "detection": ("keras_parc.training.detect", "Detection"),
+    "segmentation": ("keras_parc.training.segment", "Segmentation"),
+}
 
 
 class Task(ABC):
@@ -62,6 +66,10 @@ class Task(ABC):
 
     def prepare(self, model: keras.Model) -> None:  # noqa: B027 (not every task has to)
         """Make what a compiled model makes at its first step only: a checkpoint needs it before."""
+
+    def head(self, model: keras.Model) -> list[keras.Variable]:
+        """The variables that learn at `recipe.head_rate` times the rate of the others."""
+        return []
 
     @abstractmethod
     def batches(self, dataset: tf.data.Dataset) -> tf.data.Dataset:  # noqa: F821

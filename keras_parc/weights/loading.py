@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +21,10 @@ from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 log = logging.getLogger(__name__)
 
 HEAD = "predictions"
-PARTS = ("stem_", "stage", "head_", HEAD)  # layers of the zoo; others lie before an `input_tensor`
+# What depends on the number of classes.
+SCORES = re.compile(rf"{HEAD}|head\d+_scores|segmentation_logits")
+# Layers of the zoo; others lie before an `input_tensor`.
+PARTS = ("stem_", "stage", "head", "extra", "aspp", "segmentation_logits", HEAD)
 EXPANSION = ("head_expand_conv", "head_expand_bn")  # absent from detectors and segmenters
 
 
@@ -63,7 +67,8 @@ def load_preset(model: keras.Model, preset: Preset, path: Path) -> None:
     for name in theirs.keys() & ours.keys():
         if [v.shape for v in theirs[name]] != [v.shape for v in ours[name]]:
             fresh.add(name)
-    problems = sorted((unused | fresh) - {HEAD, *(EXPANSION if preset.scope else ())})
+    optional = {name for name in unused | fresh if SCORES.fullmatch(name)}
+    problems = sorted((unused | fresh) - optional - set(EXPANSION if preset.scope else ()))
     if problems:
         raise ValueError(
             f"`weights={preset.weights!r}` are of {preset.model} with its default arguments and "
@@ -96,8 +101,6 @@ def _published(preset: Preset) -> keras.Model:
     build = constructor(preset.model)
     with _aside():
         if preset.scope:
-            import keras_parc
-
             return keras_parc.features(build(include_top=False))
         return build(classes=preset.classes)
 
@@ -133,18 +136,22 @@ def _save(model: keras.Model, path: Path) -> None:
 
 
 def constructors() -> dict[str, Callable[..., keras.Model]]:
-    """The model constructors of `keras_parc` by their names, sorted."""
+    """The constructors of `keras_parc` that make classifiers, by their names, sorted."""
+    return _taking("include_top")
+
+
+def _taking(argument: str) -> dict[str, Callable[..., keras.Model]]:
     import keras_parc
 
     return {
         name: value
         for name, value in sorted(vars(keras_parc).items())
-        if inspect.isfunction(value) and "include_top" in inspect.signature(value).parameters
+        if inspect.isfunction(value) and argument in inspect.signature(value).parameters
     }
 
 
 def constructor(name: str) -> Callable[..., keras.Model]:
-    """A model constructor of `keras_parc` by its name.
+    """A constructor of `keras_parc` that takes weights, by its name.
 
     Raises:
         ValueError: There is none of this name.
@@ -153,7 +160,7 @@ def constructor(name: str) -> Callable[..., keras.Model]:
         >>> constructor("ParCNetXS")(input_shape=(32, 32, 3)).name
         'parc_net_xs'
     """
-    found = constructors()
+    found = _taking("weights")
     if name not in found:
         raise ValueError(f"There is no model {name!r}; there are {', '.join(found)}.")
     return found[name]
@@ -192,17 +199,47 @@ def import_checkpoint(
         raise ValueError(f"The file to write must end in .weights.h5, got {str(out)!r}.")
     state = read_torch_file(checkpoint)
     built = build()
-    head = built.get_layer(HEAD)
+    head = _scoring(built)
     kernel = official_name(built, head, head.kernel)
     if kernel not in state:
         raise CheckpointError(
-            f"{str(checkpoint)!r} has no {kernel!r}: it is no classifier like {model}. Its names "
+            f"{str(checkpoint)!r} has no {kernel!r}: it is no checkpoint of {model}. Its names "
             f"begin with {next(iter(state))!r}."
         )
-    classes, *features = state[kernel].shape or (0,)
-    if classes not in (0, head.units) and features == [head.kernel.shape[0]]:
+    rows, *features = state[kernel].shape or (0,)
+    classes = _classes(built, rows - _box_rows(built))
+    if classes not in (0, class_count(built)) and features[:1] == [head.kernel.shape[-2]]:
         built = build(classes=classes)
     load_state_dict(built, state)
     with replacing(out) as temporary:
         _save(built, temporary)
     return built
+
+
+def class_count(model: keras.Model) -> int:
+    """The number of classes of a model of this package; of a detector, without background.
+
+    Example:
+        >>> import keras_parc
+        >>> class_count(keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=7))
+        7
+    """
+    return _classes(model, _scoring(model).kernel.shape[-1])
+
+
+def _scoring(model: keras.Model) -> keras.layers.Layer:
+    """The last layer whose size depends on the number of classes."""
+    return [layer for layer in model.layers if SCORES.fullmatch(layer.name)][-1]
+
+
+def _box_rows(model: keras.Model) -> int:
+    """How many outputs of the authors' last convolution are boxes and no scores."""
+    name = _scoring(model).name
+    boxes = name.replace("scores", "boxes")
+    return 0 if boxes == name else model.get_layer(boxes).filters
+
+
+def _classes(model: keras.Model, scores: int) -> int:
+    """The classes that so many outputs of the scoring layer stand for."""
+    boxes = _box_rows(model)
+    return max(scores // (boxes // 4) - 1, 0) if boxes else scores

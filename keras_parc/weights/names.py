@@ -91,8 +91,13 @@ def _ssd_lite() -> dict[str, str]:
     for index in range(5):
         layer = f"ssd_heads.{index}.loc_cls_layer"
         modules |= _conv_norm(f"head{index + 1}_depthwise", f"{layer}.dw_conv")
-        modules[f"head{index + 1}_predictions"] = f"{layer}.pw_conv.block.conv"
-    return modules | {"head6_predictions": "ssd_heads.5.loc_cls_layer.block.conv"}
+        modules |= _boxes_and_scores(index + 1, f"{layer}.pw_conv.block.conv")
+    return modules | _boxes_and_scores(6, "ssd_heads.5.loc_cls_layer.block.conv")
+
+
+def _boxes_and_scores(head: int, theirs: str) -> dict[str, str]:
+    """The two convolutions that the authors' one is split into; see `converted`."""
+    return {f"head{head}_boxes": theirs, f"head{head}_scores": theirs}
 
 
 def _deeplab_v3() -> dict[str, str]:
@@ -214,6 +219,8 @@ def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.nda
         An array; its shape is not yet checked against the variable's.
     """
     own = variable.path.rsplit("/", 1)[-1]
+    if layer.name in SSD_LITE and layer.name.endswith(("_boxes", "_scores")):
+        tensor = _prediction_part(layer, tensor)
     if own in ("base_kernel", "base_position"):  # (C, 1, K, 1) or (1, C, K, 1), either axis
         if len(variable.shape) == 3:  # dense: (out, in, K, 1) -> (K, in, out)
             return tensor.reshape(*tensor.shape[:2], -1).transpose(2, 1, 0)
@@ -229,6 +236,16 @@ def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.nda
     if isinstance(layer, keras.layers.Conv2D):  # (out, in, h, w) -> (h, w, in, out)
         return tensor.transpose(2, 3, 1, 0)
     return tensor.T
+
+
+def _prediction_part(layer, tensor):
+    """Boxes or scores of an SSD head: for each anchor x, y, width, height, then the scores."""
+    count = layer.filters // 4 if layer.name.endswith("_boxes") else None
+    count = count or (len(tensor) - layer.filters) // 4
+    of_anchor = tensor.reshape(count, -1, *tensor.shape[1:])
+    # Boxes here are y, x, height, width, as TensorFlow has them.
+    part = of_anchor[:, [1, 0, 3, 2]] if layer.name.endswith("_boxes") else of_anchor[:, 4:]
+    return part.reshape(-1, *tensor.shape[1:])
 
 
 def _attention_part(layer, variable, tensor):

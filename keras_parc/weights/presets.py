@@ -1,5 +1,6 @@
 """The published weights as a table: source, checksum, licence, input, accuracy."""
 
+import dataclasses
 from dataclasses import dataclass
 
 _FOLDER = "main/pretrained_models"
@@ -27,7 +28,7 @@ class Preset:
         urls: Where it is served; all serve the same file.
         git_blob: SHA-1 of `"blob <size>\\0"` and the content: the name git gives the file.
         mebibytes: Its size as the authors tell it; a larger download is cut off.
-        classes: Number of classes, with the background where the task has one.
+        classes: Number of classes; segmenters count the background, detectors do not.
         input_size: `(height, width)` it was evaluated at, in pixels.
         metric: The published result.
         metric_source: Who published it and where.
@@ -63,6 +64,21 @@ class Preset:
     licence: str = "not stated: the authors' repository names none"
 
 
+_VOC = Preset(
+    name="deeplab_v3_parc_net_s_voc",
+    model="DeepLabV3ParCNetS",
+    weights="voc",
+    task="segmentation",
+    data="PASCAL VOC 2012",
+    urls=_urls("segmentation"),
+    git_blob="3802a9cb0de28a3d8de3606e3a2298f941319195",
+    mebibytes=22.5,
+    classes=21,
+    input_size=(512, 512),
+    metric="mIoU 79.7 %",
+    metric_source=f"{_PAPER}, Figure 7",
+)
+
 PRESETS = (
     Preset(
         name="parc_net_s_imagenet",
@@ -87,7 +103,7 @@ PRESETS = (
         urls=_urls("detection"),
         git_blob="f465ef8880bb6dff3f808435aa2f087f6601c129",
         mebibytes=20.7,
-        classes=81,
+        classes=80,
         input_size=(320, 320),
         metric="mAP 28.8 (with SSDLite)",
         metric_source=_PAPER,
@@ -95,21 +111,28 @@ PRESETS = (
         ignored=("extra_layers.", "ssd_heads."),
     ),
     Preset(
+        name="ssd_parc_net_s_coco",
+        model="SSDParCNetS",
+        weights="coco",
+        task="detection",
+        data="MS-COCO",
+        urls=_urls("detection"),
+        git_blob="f465ef8880bb6dff3f808435aa2f087f6601c129",
+        mebibytes=20.7,
+        classes=80,
+        input_size=(320, 320),
+        metric="mAP 28.8",
+        metric_source=_PAPER,
+    ),
+    dataclasses.replace(
+        _VOC,
         name="parc_net_s_voc",
         model="ParCNetS",
-        weights="voc",
-        task="segmentation",
-        data="PASCAL VOC 2012",
-        urls=_urls("segmentation"),
-        git_blob="3802a9cb0de28a3d8de3606e3a2298f941319195",
-        mebibytes=22.5,
-        classes=21,
-        input_size=(512, 512),
         metric="mIoU 79.7 % (with DeepLabV3)",
-        metric_source=_PAPER,
         scope="encoder.",
         ignored=("seg_head.",),
     ),
+    _VOC,
 )
 
 
@@ -121,8 +144,8 @@ def list_presets() -> tuple[Preset, ...]:
 
     Example:
         >>> import keras_parc
-        >>> [(preset.model, preset.weights) for preset in keras_parc.list_presets()]
-        [('ParCNetS', 'imagenet'), ('ParCNetS', 'coco'), ('ParCNetS', 'voc')]
+        >>> [preset.weights for preset in keras_parc.list_presets() if preset.model == "ParCNetS"]
+        ['imagenet', 'coco', 'voc']
     """
     return PRESETS
 
@@ -186,7 +209,7 @@ def model_card(preset: Preset) -> str:
     part = (
         "The backbone, stages 1 to 5, is loaded; `head_expand` and any head of yours start random."
         if preset.scope
-        else "With another number of classes everything but the classifier is loaded."
+        else "With another number of classes everything but the layers that score them is loaded."
     )
     sources = "\n".join(f"- <{url}>" for url in preset.urls)
     height, width = preset.input_size

@@ -1,0 +1,73 @@
+"""The segmenter's part of the demonstration."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_parc.evaluate_segmenter import (
+    class_map,
+    confusion_matrix,
+    intersections_over_unions,
+    segmentation_logits,
+)
+from keras_parc.lite import Metadata
+from keras_parc.training.recipes import RECIPES
+
+LABELS = ["background", *map(str, range(10))]
+
+
+class SegmentationDemo:
+    """Test scenes with the mask of every digit, and what is measured on them.
+
+    Args:
+        training: A data set of examples, for its length and for calibration.
+        test: A data set of examples.
+    """
+
+    recipe = RECIPES["digit_scenes_segmentation"]
+    quick = dataclasses.replace(
+        recipe, data="digit_scenes/tiny", size=48, short_side=48, sizes=(48,), epochs=1
+    )
+
+    def __init__(self, training, test):
+        self.training = training
+        examples = list(test.as_numpy_iterator())
+        self.images = np.stack([each["image"] for each in examples]).astype("float32")
+        self.truth = np.stack([each["segmentation_mask"][..., 0] for each in examples])
+
+    def calibration(self, count: int) -> list[np.ndarray]:
+        """Images of the training set."""
+        return [each["image"] for each in self.training.take(count).as_numpy_iterator()]
+
+    def metadata(self, name: str) -> Metadata:
+        """What the exported files say of themselves."""
+        about = "Pixels of digits in digit scenes."
+        return Metadata(
+            labels=LABELS, name=name, description=about, task="segment", activation="softmax"
+        )
+
+    def measure(self, models: dict) -> dict[str, dict[str, float]]:
+        """Measures of all models, shares from 0 to 1; "keras" is one of the models."""
+        size = self.truth.shape[1:]
+        self.maps = {
+            name: np.stack(
+                [class_map(each, size) for each in segmentation_logits(model, self.images)]
+            )
+            for name, model in models.items()
+        }
+        counts = {n: confusion_matrix(self.truth, m, len(LABELS)) for n, m in self.maps.items()}
+        return {
+            "mean_iou": {
+                name: float(np.nanmean(intersections_over_unions(each)))
+                for name, each in counts.items()
+            },
+            "agreement_with_keras": {
+                name: float((each == self.maps["keras"]).mean()) for name, each in self.maps.items()
+            },
+        }
+
+    def figure(self, report: dict):
+        """The picture of the report; after `measure`."""
+        from keras_parc.report import segmentation_figure
+
+        return segmentation_figure(report, self.images, self.truth, self.maps["int8"])
