@@ -1,5 +1,6 @@
 """The pages of the documentation site that are generated: a hook of MkDocs, see mkdocs.yml."""
 
+import functools
 import inspect
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def page(preset: Preset) -> str:
     return f"{model_card(preset)}\n{measured(preset.model)}"
 
 
+@functools.cache
 def measured(model: str) -> str:
     """Size, speed, partitions and the cost of int8 of a constructor's model."""
     name, parameters, macs = size(model)
