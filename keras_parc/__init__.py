@@ -2,7 +2,12 @@
 
 from keras_parc.boxes import Anchors, detections
 from keras_parc.classification import features
-from keras_parc.deeplab_v3 import DeepLabV3, DeepLabV3ParCNetS, low_resolution
+from keras_parc.deeplab_v3 import (
+    DeepLabV3,
+    DeepLabV3ParCNetS,
+    low_resolution,
+    pixel_cross_entropy,
+)
 from keras_parc.imagenet import decode_predictions, preprocess_input
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite import (
@@ -61,6 +66,7 @@ __all__ = [
     "list_presets",
     "low_resolution",
     "parcify",
+    "pixel_cross_entropy",
     "preprocess_input",
     "read_metadata",
     "ssd_anchors",

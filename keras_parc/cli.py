@@ -129,17 +129,19 @@ def export(
     import keras
 
     from keras_parc.lite import Metadata
+    from keras_parc.lite.detector import is_detector
     from keras_parc.lite.summary import export_with_summary
-    from keras_parc.predict import load_classifier
+    from keras_parc.predict import load_model
 
     about = {"description": description, "author": author, "licence": licence}
     about["version"] = model_version
     if labels is None and any(about.values()):
         raise ValueError("A description goes into the file with the class names: add --labels.")
     names = read_labels(labels) if labels else None
-    loaded = load_classifier(model)
+    loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    task = "detect" if is_detector(loaded) else "classify"
     tables = export_with_summary(
         loaded,
         out,
@@ -148,7 +150,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
+        metadata=Metadata(labels=names, name=loaded.name, task=task, **about) if names else None,
         explain_csv=explain,
         fine_tune=fine_tune,
         console=Console(stderr=True),

@@ -4,25 +4,45 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A .keras or .tflite classifier.")],
+    model: Annotated[
+        Path, typer.Argument(help="A .keras or .tflite classifier, detector or segmenter.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     labels: Annotated[
         Path | None,
         typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="For a detector: the least score of a box.")
+    ] = 0.3,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures with boxes, or painted masks, to this folder."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Classify image files with a Keras or a .tflite model."""
-    from keras_parc.predict import classify, load_classifier
+    """Classify image files, or find the objects or the class of every pixel in them."""
+    from keras_parc.predict import classify, detects, load_model
+    from keras_parc.segment import is_segmenter
 
-    scores = classify(load_classifier(model), images)
+    loaded = load_model(model)
+    if detects(loaded):
+        _predict_boxes(loaded, model, images, labels, threshold, draw, as_json)
+        return
+    if is_segmenter(loaded):
+        _predict_masks(loaded, model, images, labels, top, draw, as_json)
+        return
+    if draw is not None:
+        raise ValueError(f"--draw is for detectors and segmenters, {str(model)!r} is a classifier.")
+    scores = classify(loaded, images)
     names = _class_names(labels, model, scores.shape[1])
     results = [
         {
@@ -43,9 +63,63 @@ def predict(
     Console().print(table)
 
 
+def _predict_boxes(loaded, model, images, labels, threshold, draw, as_json) -> None:
+    from keras_parc.detect import class_total, detect_files, save_drawn
+    from keras_parc.predict import open_image
+
+    found = detect_files(loaded, images, threshold)
+    names = read_labels(labels) if labels else _class_names(None, model, class_total(loaded, found))
+    highest = max((int(each["labels"].max(initial=-1)) for each in found), default=-1)
+    if highest >= len(names):
+        raise ValueError(f"There are names of {len(names)} classes, but class {highest} was found.")
+    results = []
+    for path, each in zip(images, found, strict=True):
+        boxes = [
+            {"class": names[label], "score": float(score), "box": box.tolist()}
+            for box, score, label in zip(each["boxes"], each["scores"], each["labels"], strict=True)
+        ]
+        results.append({"image": str(path), "boxes": boxes})
+        if draw is not None:
+            save_drawn(draw / f"{path.stem}.png", open_image(path), each, names)
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    table = Table("image", "class", "score", "top, left, bottom, right")
+    for result in results:
+        for each in result["boxes"] or [None]:
+            box = each and ", ".join(f"{100 * side:.0f} %" for side in each["box"])
+            row = (
+                (each["class"], f"{each['score']:.3f}", box) if each else ("nothing found", "", "")
+            )
+            table.add_row(result["image"], *row)
+    Console().print(table)
+
+
+def _predict_masks(loaded, model, images, labels, top, draw, as_json) -> None:
+    from keras_parc.segment import save_painted, segment_files
+
+    names = _class_names(labels, model, loaded.output_shape[-1])
+    results = []
+    for path, classes in zip(images, segment_files(loaded, images), strict=True):
+        shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
+        found = [i for i in (-shares).argsort(kind="stable") if shares[i]]
+        pixels = [{"class": names[i], "share": float(shares[i])} for i in found]
+        results.append({"image": str(path), "pixels": pixels})
+        if draw is not None:
+            save_painted(draw / f"{path.stem}.png", path, classes)
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    table = Table("image", "class", "of the pixels")
+    for result in results:
+        for each in result["pixels"][:top]:
+            table.add_row(result["image"], each["class"], f"{100 * each['share']:.1f} %")
+    Console().print(table)
+
+
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A .keras or .tflite classifier, or a name as ParCNetS.")
+        str, typer.Argument(help="A .keras or .tflite model, or a classifier's name as ParCNetS.")
     ],
     dataset: Annotated[
         str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
@@ -66,23 +140,53 @@ def evaluate(
         int | None,
         typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="For a segmenter: authors, or native (what a client shows).")
+    ] = "authors",
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure top-1 and top-5 of a classifier on a data set."""
+    """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
     from keras_parc.data.classification import class_names
-    from keras_parc.evaluate import evaluate_classifier
-    from keras_parc.predict import load_classifier, zoo_classifier
+    from keras_parc.detect import detector_of
+    from keras_parc.evaluate import evaluate_classifier, input_size
+    from keras_parc.evaluate_detector import evaluate_detector
+    from keras_parc.evaluate_segmenter import evaluate_segmenter
+    from keras_parc.predict import detects, load_model, zoo_classifier
+    from keras_parc.segment import is_segmenter
 
     if Path(model).suffix:
-        loaded = load_classifier(model, threads)
+        loaded = load_model(model, threads)
     elif weights is None:
         raise ValueError(f"The model {model!r} needs --weights.")
     else:
         # A file of weights is of this data set; a published preset has classes of its own.
         of_set = {"classes": len(class_names(dataset, data_dir))} if Path(weights).is_file() else {}
         loaded = zoo_classifier(model, weights, **of_set)
+    if detects(loaded):
+        result = evaluate_detector(
+            detector_of(loaded, score_threshold=0.01, batch_size=batch),
+            dataset,
+            split,
+            size=input_size(loaded, size),
+            batch_size=batch,
+            data_dir=data_dir,
+        )
+        _print_measures(result, model, dataset, split, as_json)
+        return
+    if is_segmenter(loaded):
+        result = evaluate_segmenter(
+            loaded,
+            dataset,
+            split,
+            protocol=protocol,
+            size=size,
+            batch_size=min(batch, 8),  # large images
+            data_dir=data_dir,
+        )
+        _print_measures(result, model, dataset, split, as_json)
+        return
     result = evaluate_classifier(
         loaded,
         dataset,
@@ -92,14 +196,23 @@ def evaluate(
         batch_size=batch,
         data_dir=data_dir,
     )
+    _print_measures(result, model, dataset, split, as_json)
+
+
+def _print_measures(result: dict, model: str, dataset: str, split: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
         return
     table = Table("", model)
+    result |= {f"IoU of {name}": value for name, value in result.pop("iou", {}).items()}
+    by_class = result.pop("per_class", {})
+    result |= {f"map of {name}": value for name, value in by_class.items()}
     for key, value in result.items():
+        if value is None:  # nothing of this kind in the set
+            continue
         text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
-        text = f"{100 * value:.2f} %" if key.startswith("top") else text
-        table.add_row(key.replace("_", " "), text)
+        share = key.startswith(("top", "map", "miou", "IoU", "pixel"))
+        table.add_row(key.replace("_", " "), f"{100 * value:.2f} %" if share else text)
     Console().print(table)
 
 

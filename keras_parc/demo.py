@@ -14,15 +14,20 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_parc.demo_classify import ClassificationDemo
+from keras_parc.demo_detect import DetectionDemo
 from keras_parc.demo_segment import SegmentationDemo
 from keras_parc.files import replacing
-from keras_parc.lite import TFLiteModel, inspect, to_tflite
+from keras_parc.lite import inspect, to_tflite
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.timing import interleaved
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.train import train
 
-DEMOS = {"classification": ClassificationDemo, "segmentation": SegmentationDemo}
+DEMOS = {
+    "classification": ClassificationDemo,
+    "detection": DetectionDemo,
+    "segmentation": SegmentationDemo,
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def run_demo(
         (out / "labels.txt").write_text("\n".join(metadata.labels) + "\n")
 
     with console.status("Evaluating the model and the files on the test images"):
-        models = {"keras": model, **{name: TFLiteModel(path) for name, path in paths.items()}}
+        models = {"keras": model, **{name: demo.open_file(path) for name, path in paths.items()}}
         measures = demo.measure(models)
     with console.status("Timing, interleaved"):
         one = demo.images[:1]

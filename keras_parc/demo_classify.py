@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_parc.evaluate import class_scores, top_k_accuracy
-from keras_parc.lite import Metadata
+from keras_parc.lite import Metadata, TFLiteModel
 from keras_parc.training.recipes import RECIPES
 
 
@@ -19,6 +19,7 @@ class ClassificationDemo:
 
     recipe = RECIPES["digit_scenes"]
     quick = dataclasses.replace(recipe, data="digit_scenes/tiny", epochs=1, warm_up_steps=1)
+    open_file = TFLiteModel
 
     def __init__(self, training, test):
         self.training = training

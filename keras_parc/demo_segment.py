@@ -10,7 +10,7 @@ from keras_parc.evaluate_segmenter import (
     intersections_over_unions,
     segmentation_logits,
 )
-from keras_parc.lite import Metadata
+from keras_parc.lite import Metadata, TFLiteModel
 from keras_parc.training.recipes import RECIPES
 
 LABELS = ["background", *map(str, range(10))]
@@ -28,6 +28,8 @@ class SegmentationDemo:
     quick = dataclasses.replace(
         recipe, data="digit_scenes/tiny", size=48, short_side=48, sizes=(48,), epochs=1
     )
+
+    open_file = TFLiteModel
 
     def __init__(self, training, test):
         self.training = training

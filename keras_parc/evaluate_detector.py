@@ -189,6 +189,35 @@ def _figure(value) -> float | None:
     return None if value < 0 else float(value)  # -1: no objects
 
 
+def measure_detections(
+    truths: Sequence[dict],
+    detections: Sequence[dict[str, np.ndarray]],
+    size: tuple[int, int],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """COCO's figures of detections in images of one size that are at hand.
+
+    Args:
+        truths: For each image `boxes` `(n, 4)` and `labels` `(n,)`.
+        detections: For each image what a detector returns, see `coco_results`.
+        size: Height and width of the images in pixels.
+        names: The name of each class, in the order of the labels.
+
+    Returns:
+        What `coco_metrics` returns.
+
+    Example:
+        >>> truth = {"boxes": np.array([[0.1, 0.2, 0.5, 0.6]]), "labels": np.array([0])}
+        >>> found = {**truth, "scores": np.array([0.9])}
+        >>> round(measure_detections([truth], [found], (64, 64), ["cat"])["map50"], 3)
+        1.0
+    """
+    numbers, ids = range(1, len(names) + 1), range(len(truths))
+    known = [{"id": i, "size": size, **truth} for i, truth in zip(ids, truths, strict=True)]
+    results = coco_results(ids, [size] * len(known), detections, numbers)
+    return coco_metrics(known, results, numbers, names)
+
+
 def evaluate_detector(
     detector: Callable[[np.ndarray], Sequence[dict[str, np.ndarray]]],
     source,

@@ -1,4 +1,4 @@
-"""Classifying image files with a `.keras` or a `.tflite` file."""
+"""Image files through a `.keras` or a `.tflite` file."""
 
 import os
 import zipfile
@@ -9,14 +9,17 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_parc.evaluate import class_scores, input_size, model_scale
-from keras_parc.lite.runtime import TFLiteModel
+from keras_parc.lite.detector import is_detector
+from keras_parc.lite.runtime import TFLiteDetector, TFLiteModel, open_model
 from keras_parc.weights.loading import constructors
 
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
 
 
-def load_classifier(path: str | os.PathLike, threads: int = 1) -> keras.Model | TFLiteModel:
+def load_model(
+    path: str | os.PathLike, threads: int = 1
+) -> keras.Model | TFLiteModel | TFLiteDetector:
     """Open a model file, whichever of the two formats it is.
 
     Args:
@@ -24,7 +27,7 @@ def load_classifier(path: str | os.PathLike, threads: int = 1) -> keras.Model | 
         threads: Threads of the runtime for a `.tflite` file, at least 1.
 
     Returns:
-        A Keras model or a `TFLiteModel`.
+        A Keras model, a `TFLiteModel` or, for a detector, a `TFLiteDetector`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -42,7 +45,7 @@ def load_classifier(path: str | os.PathLike, threads: int = 1) -> keras.Model | 
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix == ".tflite":
-        return TFLiteModel(path, threads)
+        return open_model(path, threads)
     if path.suffix != ".keras":
         raise ValueError(
             f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
@@ -55,6 +58,13 @@ def load_classifier(path: str | os.PathLike, threads: int = 1) -> keras.Model | 
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the content of the archive provokes
         raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def detects(model: keras.Model | TFLiteModel | TFLiteDetector) -> bool:
+    """Whether a model finds objects: an `SSDLite`, or a file exported from one."""
+    return isinstance(model, TFLiteDetector) or (
+        isinstance(model, keras.Model) and is_detector(model)
+    )
 
 
 def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -> keras.Model:
@@ -87,6 +97,25 @@ def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -
     )
 
 
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """Read an image file as RGB, upright.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not an image, or is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no image file {str(path)!r}.")
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{str(path)!r} is not an image file that Pillow can read.") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The image file {str(path)!r} is damaged: {error}") from error
+
+
 def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     """Read an image file as RGB at a model's size.
 
@@ -111,16 +140,7 @@ def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
         >>> load_image(path, (96, 96)).shape
         (96, 96, 3)
     """
-    path, (height, width) = Path(path), size
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no image file {str(path)!r}.")
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{str(path)!r} is not an image file that Pillow can read.") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The image file {str(path)!r} is damaged: {error}") from error
+    image, (height, width) = open_image(path), size
     if image.size != (width, height):
         enlarged = (round(width / CENTRE), round(height / CENTRE))
         image = ImageOps.fit(image, enlarged, Image.Resampling.BILINEAR)
@@ -163,7 +183,7 @@ def classify(
     """Classify image files.
 
     Args:
-        model: What `load_classifier` returns.
+        model: What `load_model` returns.
         paths: Image files.
         size: Side in pixels for a model without a fixed input size.
 

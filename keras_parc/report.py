@@ -43,7 +43,33 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
         for spine in axis.spines.values():
             spine.set(linewidth=3 if mistake else 0.5)
 
-    _measures(bottom, report, "top1", "accuracy")
+    curves = {"training (augmented)": "top1", "validation (averaged)": "val_top1"}
+    _measures(bottom, report, "accuracy", curves, "Test accuracy, %")
+    return figure
+
+
+def detection_figure(report: dict, pictures: list):
+    """Draw pictures with boxes, the training curve, mean average precision and time.
+
+    Args:
+        report: What `keras_parc.demo.run_demo` returns.
+        pictures: Up to 16 pictures of the test set with what the int8 file found.
+
+    Returns:
+        A matplotlib figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    top.suptitle("What the int8 file finds in test scenes, scores of 0.5 or more")
+    axes = top.subplots(2, 8)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture in zip(axes.flat, pictures, strict=False):
+        axis.imshow(picture)
+    curves = {"mAP": "val_map", "at IoU 0.5": "val_map50"}
+    _measures(bottom, report, "map", curves, "Test mAP, %")
     return figure
 
 
@@ -73,28 +99,22 @@ def segmentation_figure(report: dict, images: np.ndarray, truth: np.ndarray, map
             axis.imshow(painted(images[index], classes))
             axis.set(xticks=[], yticks=[])
         column[1].set_xlabel(f"{100 * wrong[index]:.1f} % of pixels wrong")
-    _measures(bottom, report, "miou", "mean_iou")
+    curves = {"training (augmented)": "miou", "validation (averaged)": "val_miou"}
+    _measures(bottom, report, "mean_iou", curves, "Test mean IoU, %")
     return figure
 
 
-def _measures(figure, report, trained: str, tested: str):
-    """The training curve, the measure on the test scenes, and time."""
-    title = tested.replace("_", " ").replace("iou", "IoU")
-    curve, measure, latency = figure.subplots(1, 3)
+def _measures(figure, report, measure: str, curves: dict[str, str], title: str) -> None:
+    """The training curve by epoch, a measure of every model, and times."""
+    curve, accuracy, latency = figure.subplots(1, 3)
     rows = report["history"]
     epochs = [row["epoch"] for row in rows]
-    curve.plot(epochs, [row[trained] for row in rows], "k--o", label="training (augmented)")
-    curve.plot(
-        epochs, [row[f"val_{trained}"] for row in rows], "k-s", label="validation (averaged)"
-    )
-    curve.set(xlabel="epoch", ylabel=title, title="Training", xticks=epochs, ylim=(0, 1.02))
+    for (label, key), style in zip(curves.items(), ("k--o", "k-s"), strict=True):
+        curve.plot(epochs, [row[key] for row in rows], style, label=label)
+    curve.set(xlabel="epoch", ylabel=measure, title="Training", xticks=epochs, ylim=(0, 1.02))
     curve.legend(loc="lower right")
-    _bars(
-        measure,
-        {name: 100 * value for name, value in report[tested].items()},
-        f"Test {title}, %",
-        "{:.1f}",
-    )
+    values = {name: 100 * value for name, value in report[measure].items()}
+    _bars(accuracy, values, title, "{:.1f}")
     times = report["time_one_image_one_thread"]
     _bars(
         latency,

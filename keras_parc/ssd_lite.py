@@ -20,6 +20,7 @@ from keras_parc.classification import features, weight_loader
 from keras_parc.parc_net import ParCNetS
 
 NEGATIVES = 3  # For each positive anchor.
+MOST_JOINED = 4  # Maps at once: XNNPACK concatenates no more than five.
 
 
 def SSDLite(
@@ -246,6 +247,9 @@ class PerAnchor(layers.Layer):
             count = self._count(x.shape)
             batch = ops.shape(x)[0] if count is None else -1
             lists.append(ops.reshape(x, (batch, -1 if count is None else count, self.values)))
+        if len(lists) > MOST_JOINED:  # The coarse maps, which are small, first.
+            coarse = ops.concatenate(lists[MOST_JOINED - 1 :], axis=1)
+            lists = [*lists[: MOST_JOINED - 1], coarse]
         return ops.concatenate(lists, axis=1)
 
     def _count(self, shape) -> int | None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import urllib.parse
 
+import masks
 import pytest
 from clients import (
     ARM,
@@ -25,6 +26,8 @@ from clients import (
     command,
 )
 
+import keras_parc
+import squares
 from keras_parc.cli import main
 
 
@@ -54,6 +57,63 @@ def run_cli(monkeypatch, capsys):
         return stopped.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def found_by_keras():
+    """Test images and what Keras finds in them, unsure things too."""
+    model, _ = squares.detector()
+    images, _, _ = squares.scenes(32, seed=2)
+    found = model.predict(images, verbose=0)
+    return images, keras_parc.detections(
+        found, keras_parc.ssd_anchors(model), score_threshold=0.3, most=10
+    )
+
+
+@pytest.fixture(scope="session")
+def detector_files(tmp_path_factory):
+    """The trained detector as a float and an int8 file, finished and raw."""
+    folder, (model, _) = tmp_path_factory.mktemp("detectors"), squares.detector()
+    images, _, _ = squares.scenes(64, seed=0)
+    return {
+        (quantize, raw): keras_parc.to_tflite(
+            model,
+            folder / f"{quantize}_{raw}.tflite",
+            quantize=quantize,
+            calibration=images if quantize else None,
+            postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, most=10),
+            metadata=squares.METADATA,
+        )
+        for quantize in (None, "int8")
+        for raw in (False, True)
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory):
+    """Folder of prepared TFDS sets with `digit_scenes/tiny`."""
+    from keras_parc.data.sources import open_source
+
+    folder = tmp_path_factory.mktemp("scenes")
+    open_source("digit_scenes/tiny", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter_files(tmp_path_factory):
+    """The trained segmenter as files: float, int8, and int8 with an input of uint8."""
+    folder, (images, _) = tmp_path_factory.mktemp("segmenters"), masks.images_and_masks(64, seed=0)
+    return {
+        (quantize, io): keras_parc.to_tflite(
+            masks.segmenter(),
+            folder / f"{quantize}_{io}.tflite",
+            quantize=quantize,
+            calibration=images if quantize else None,
+            io=io,
+            metadata=masks.METADATA,
+        )
+        for quantize, io in ((None, "float32"), ("int8", "float32"), ("int8", "uint8"))
+    }
 
 
 def set_up(*arguments, **env):

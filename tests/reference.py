@@ -98,7 +98,7 @@ _FEATURES = [
     (r"seg_head\.aspp\.aspp_layer\.convs\.(\d)", r"aspp\1+1_act"),
     (r"seg_head\.aspp\.aspp_layer\.project", "aspp_project_act"),
     (r"seg_head\.aspp", "aspp_dropout"),
-    (r"seg_head\.classifier", "segmentation_logits"),
+    (r"seg_head\.classifier\.classifier", "segmentation_logits"),
     # ParC-ResNet50
     (r"maxpool", "stem_pool"),
     (r"layer(\d)\.(\d)", r"stage\1+1_block\2+1_act"),

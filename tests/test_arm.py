@@ -4,10 +4,12 @@ import csv
 import sys
 
 import keras
+import masks
 import numpy as np
 import pytest
 import tensorflow as tf
 from clients import ARM, EMULATION, TARGETS, TOOLS, command
+from PIL import Image
 from tflite_models import HALVES, attach_metadata, conv_net, convert, half_white, halves
 
 import keras_parc
@@ -176,6 +178,51 @@ def test_the_tools_run_on_the_device(folder, target):
     assert "tflite-runtime 2.1" in done.stdout or "ai-edge-litert 2.3" in done.stdout
     done = command(RUN_ARM, target, TOOLS / "run.py", image, TOOLS / "run.py")
     assert (done.returncode, "is not a .tflite" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_detectors(folder, detector_files, found_by_keras, quantize):
+    """Every target finds what this machine finds, and run.py prints it."""
+    images, _ = found_by_keras
+    path = detector_files[quantize, False]
+    np.savez(folder / "squares.npz", input_0=images[1:2])
+    # int8 operations outside XNNPACK round otherwise.
+    arguments = [path, "--inputs", folder / "squares.npz", "--rel", 0.05 if quantize else 1e-4]
+    code, rows = compare(folder, *arguments)
+    assert code == 0, rows
+    assert {row["top1_same"] for row in rows.values()} == {"True"}
+    image = folder / "square.png"
+    Image.fromarray(images[1].astype("uint8")).save(image)
+    here = command(sys.executable, TOOLS / "run.py", image, path, "--top", 1)
+    label = here.stdout.split()[2]
+    assert label in ("dark", "bright")
+    for target in TARGETS:
+        done = command(RUN_ARM, target, TOOLS / "run.py", image, path, "--top", 1)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[2] == label
+        if not quantize:
+            assert done.stdout == here.stdout
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_segmenters(folder, segmenter_files, quantize):
+    """Every target finds what this machine finds, and run.py paints it."""
+    images, _ = masks.images_and_masks(2, seed=2)
+    path = segmenter_files[quantize, "float32"]
+    np.savez(folder / "masks.npz", input_0=images[1:2])
+    # int8 operations outside XNNPACK round otherwise.
+    arguments = [path, "--inputs", folder / "masks.npz", "--rel", 0.05 if quantize else 1e-4]
+    code, rows = compare(folder, *arguments)
+    assert code == 0, rows
+    image, painted = folder / "mask.png", folder / "painted.png"
+    Image.fromarray(images[1].astype("uint8")).save(image)
+    here = command(sys.executable, TOOLS / "run.py", image, path, "--paint", painted)
+    assert here.returncode == 0, here.stderr
+    expected = np.asarray(Image.open(painted)).astype(int)
+    for target in TARGETS:
+        done = command(RUN_ARM, target, TOOLS / "run.py", image, path, "--paint", painted)
+        assert done.returncode == 0, done.stderr
+        assert (np.asarray(Image.open(painted)) != expected).any(-1).mean() <= 0.02
 
 
 @on_each_target

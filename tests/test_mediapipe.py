@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import keras
+import masks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,8 @@ from clients import mediapipe
 from tflite_models import HALVES, SIDE, convert, detector, halves
 
 import keras_parc
+import squares
+from keras_parc.evaluate_segmenter import class_map, segmentation_logits
 from keras_parc.lite.metadata import Metadata, add_metadata
 
 LABELS = [*(f"class {i}" for i in range(8)), "Grüße", "猫"]
@@ -105,6 +108,51 @@ def test_detector(tmp_path):
     # The boxes are 0..1 of an image of 80 x 40 pixels: left, top, width, height.
     found = [["cat", 0.25, [0, 0, 20, 20]], ["dog", 0.75, [40, 20, 40, 20]]]
     assert answer["results"] == [found]
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["finished", "raw"])
+@pytest.mark.parametrize("quantize", [None, "int8"], ids=["fp32", "int8"])
+def test_our_detector(detector_files, found_by_keras, tmp_path, quantize, raw):
+    """A trained SSDLite: the boxes that Keras finds, whoever decodes and suppresses."""
+    images, expected = found_by_keras
+    content = detector_files[quantize, raw].read_bytes()
+    answer = mediapipe("detect", content, images.astype("uint8"), tmp_path)
+    found = []
+    for result in answer["results"]:
+        left, top, width, height = np.array([each[2] for each in result]).reshape(-1, 4).T
+        found.append(
+            {
+                "boxes": np.stack([top, left, top + height, left + width], 1) / squares.SIDE,
+                "scores": np.array([each[1] for each in result]),
+                "labels": np.array([squares.LABELS.index(each[0]) for each in result]),
+            }
+        )
+    overlaps, differences = squares.paired(found, expected)
+    assert len(overlaps) >= 24
+    # MediaPipe tells whole pixels: one in twenty.
+    assert overlaps.min() > 0.85
+    assert differences.max() <= (0.1 if quantize else 1e-3)
+    assert answer["files"] == {"labels.txt": "dark\nbright\n"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [(None, "float32"), ("int8", "float32"), ("int8", "uint8")],
+    ids=["fp32", "int8", "uint8"],
+)
+def test_our_segmenter(segmenter_files, tmp_path, kind):
+    """A trained DeepLabV3: the masks that Keras finds, brought to the size of the image."""
+    images, _ = masks.images_and_masks(4, seed=2)
+    content = segmenter_files[kind].read_bytes()
+    answer = mediapipe("segment", content, images.astype("uint8"), tmp_path)
+    logits = segmentation_logits(masks.segmenter(), images)
+    for result, low in zip(answer["results"], logits, strict=True):
+        assert result["labels"] == masks.LABELS
+        found = np.argmax(result["masks"], 0)
+        assert (found == class_map(low, found.shape)).mean() >= (0.97 if kind[0] else 0.995)
+        np.testing.assert_allclose(np.sum(result["masks"], 0), 1, atol=1e-2)
+    (custom,) = answer["metadata"]["subgraph_metadata"][0]["custom_metadata"]
+    assert custom == {"name": "SEGMENTER_METADATA", "data": {"activation": "SOFTMAX"}}
 
 
 def test_segmenter(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import small_training  # noqa: F401 (registers the model "small")
-from keras_parc.predict import load_classifier
+from keras_parc.predict import load_model
 from keras_parc.training import fit as fitting
 
 ARGUMENTS = [
@@ -42,8 +42,8 @@ def test_train_stop_and_go_on(run_cli, data_dir, tmp_path, monkeypatch):
     assert "going on after step 6 of epoch 2" in output
     assert (whole / "history.csv").read_text() == (stopped / "history.csv").read_text()
     for a, b in zip(
-        load_classifier(whole / "model.keras").get_weights(),
-        load_classifier(stopped / "model.keras").get_weights(),
+        load_model(whole / "model.keras").get_weights(),
+        load_model(stopped / "model.keras").get_weights(),
         strict=True,
     ):
         assert (a == b).all()

@@ -311,8 +311,11 @@ def output_names(interpreter, metadata):
     return [names[detail["index"]] for detail in details]
 
 
-def run(interpreter, image, metadata, labels, top):
-    """Run one image through a model and return the lines to print."""
+def run(interpreter, image, metadata, labels, top, paint=None):
+    """Run one image through a model and return the lines to print.
+
+    `paint`: the picture to write with a segmenter's classes over the image.
+    """
     detail = interpreter.get_input_details()[0]
     shape = tuple(int(n) for n in detail["shape"])
     if len(interpreter.get_input_details()) != 1 or len(shape) != 4 or shape[::3] != (1, 3):
@@ -325,6 +328,15 @@ def run(interpreter, image, metadata, labels, top):
     interpreter.invoke()
     outputs = [decode(interpreter.get_tensor(each["index"]), each) for each in details]
     names = output_names(interpreter, metadata) if task is detect else []
+    if paint:
+        if task is not segment:
+            raise ToolError("expected a segmenter to paint with, the model puts out no class map")
+        from paint import class_map, painted
+
+        try:
+            painted(image, class_map(outputs[0][0], image.height, image.width)).save(paint)
+        except (OSError, ValueError) as error:
+            raise ToolError(f"cannot write the picture {paint}: {one_line(error)}") from error
     return task(outputs, names, labels, top, (image.height, image.width))
 
 
@@ -355,6 +367,9 @@ def main(arguments=None):
     parser.add_argument(
         "--labels", metavar="FILE", help="one class a line; default: the model's own"
     )
+    parser.add_argument(
+        "--paint", metavar="FILE", help="of a segmenter: write the image with its classes"
+    )
     parser.add_argument("--mean", type=float, nargs="+", help="default: from the metadata, else 0")
     parser.add_argument("--std", type=float, nargs="+", help="default: from the metadata, else 1")
     args = parser.parse_args(arguments)
@@ -365,9 +380,11 @@ def main(arguments=None):
         metadata = metadata._replace(mean=args.mean or metadata.mean, std=args.std or metadata.std)
         if {len(metadata.mean), len(metadata.std)} - {1, 3}:
             raise ToolError(f"expected 1 or 3 values, got mean {metadata.mean}, std {metadata.std}")
+        if args.paint and len(args.image) > 1:
+            raise ToolError("expected one image with --paint")
         labels = read_labels(args.labels) if args.labels else metadata.labels
         for path, image in zip(args.image, images):
-            lines = run(interpreter, image, metadata, labels, args.top)
+            lines = run(interpreter, image, metadata, labels, args.top, args.paint)
             print("\n  ".join([path, *lines]))
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -78,7 +78,8 @@ def flaw(data: bytes, mask: bytes, classes: int) -> str | None:
 
     Example:
         >>> picture = tf.io.encode_png(tf.zeros((4, 6, 3), tf.uint8)).numpy()
-        >>> flaw(picture, tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(21, tf.uint8))).numpy(), 21)
+        >>> mask = tf.io.encode_png(tf.fill((4, 6, 1), tf.constant(21, tf.uint8))).numpy()
+        >>> flaw(picture, mask, 21)
         'the mask has the label 21; expected 0 to 20, or 255 for pixels to ignore'
     """
     try:

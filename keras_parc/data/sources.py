@@ -174,8 +174,10 @@ def _prepare(builder) -> None:
             + " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split()),
             f"The manual_dir is {str(root / 'downloads' / 'manual')!r}.",
         ]
+    module = type(builder).__module__
+    own = f"import {module}; " if module.startswith("keras_parc.") else ""  # registers it
     steps += [  # The command `tfds build` would need Apache Beam.
-        'Then prepare it once: python -c "import tensorflow_datasets as tfds; '
+        f'Then prepare it once: python -c "{own}import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}', data_dir='{root}').download_and_prepare()\"",
         "If it is somewhere else, name that folder (--data-dir).",
     ]

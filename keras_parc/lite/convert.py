@@ -142,7 +142,7 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
                 f"`metadata` is for the task {metadata.task!r}, whose models have one output of "
                 f"rank {rank}; {model.name!r} has {shapes}."
             )
-    classes = model.output_shape["scores"][-1] - 1 if detects else model.output_shape[-1]
+    classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
     if len(metadata.labels) != classes:
         raise ValueError(
             f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "

@@ -52,6 +52,7 @@ class _ImageFile:
         self._input = inputs[0]
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"])
+        self.output_shape = tuple(int(side) for side in self._output["shape"])
 
     def operators(self) -> list[str]:
         """Names of the operations in the file, in order, before any delegate takes them over."""
@@ -93,6 +94,7 @@ class TFLiteModel(_ImageFile):
         path: The file.
         input_shape: Shape of the input, `(1, height, width, channels)`.
         input_dtype: Type of the input.
+        output_shape: Shape of the output, `(1, ...)`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -189,3 +191,14 @@ class TFLiteDetector(_ImageFile):
             "scores": values["scores"][:count],
             "labels": values["classes"][:count].astype("int32"),
         }
+
+
+def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLiteDetector:
+    """A `.tflite` file as a function of images: of one output, or a detector.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither.
+    """
+    several = len(open_file(path).get_output_details()) > 1
+    return (TFLiteDetector if several else TFLiteModel)(path, threads)

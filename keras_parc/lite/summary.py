@@ -11,6 +11,7 @@ from rich.table import Table
 from keras_parc.lite import fine_tuning
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
 from keras_parc.lite.convert import to_tflite
+from keras_parc.lite.detector import is_detector
 from keras_parc.lite.explain import explain, noise_table, write_noise
 from keras_parc.lite.inspection import agreement, inspect
 from keras_parc.lite.metadata import Metadata
@@ -87,7 +88,7 @@ def export_with_summary(
         progress.start()
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
-        if images and io == "float32":
+        if images and io == "float32" and not is_detector(model):
             facts |= _compared(model, path, images[:COMPARED])
         progress.update(step, advance=1, description="explaining" if explain_csv else "done")
         tables = [_table(facts)]

@@ -85,14 +85,12 @@ class Detection(Task):
 
     def _precision(self, truths, found) -> dict[str, float]:
         """COCO's figures, as if the images were as large as the model takes them."""
-        from keras_parc.evaluate_detector import coco_metrics, coco_results
+        from keras_parc.evaluate_detector import measure_detections
 
-        size, numbers = (self.recipe.size, self.recipe.size), range(1, self.classes + 1)
-        ids = range(len(truths))
         known = [
-            {"id": i, "size": size, "boxes": each[:, :4], "labels": each[:, 4].astype(int)}
-            for i, each in zip(ids, (each[each[:, 4] >= 0] for each in truths), strict=True)
+            {"boxes": each[:, :4], "labels": each[:, 4].astype(int)}
+            for each in (each[each[:, 4] >= 0] for each in truths)
         ]
-        results = coco_results(ids, [size] * len(truths), found, numbers)
-        metrics = coco_metrics(known, results, numbers, [str(number) for number in numbers])
+        size, names = (self.recipe.size, self.recipe.size), [str(i) for i in range(self.classes)]
+        metrics = measure_detections(known, found, size, names)
         return {name: metrics[name] or 0.0 for name in ("map", "map50")}

@@ -1,14 +1,14 @@
 """AdamW with another learning rate for a part of the model."""
 
 import keras
-from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_parc")
 class HeadAdamW(keras.optimizers.AdamW):
     """AdamW that moves some variables faster than the others.
 
-    As a parameter group of PyTorch: the factor counts for the weight decay too.
+    As a parameter group of PyTorch: the factor counts for the weight decay too. For TensorFlow and
+    JAX.
 
     Args:
         *args: As `keras.optimizers.AdamW`.
@@ -28,21 +28,25 @@ class HeadAdamW(keras.optimizers.AdamW):
         super().__init__(*args, **kwargs)
         self.head, self.head_rate = list(head), head_rate
 
-    def _factor(self, variable) -> float:
-        return self.head_rate if variable.path in self.head else 1.0
+    def build(self, variables):
+        super().build(variables)
+        self._fast = {i for i, variable in enumerate(variables) if variable.path in self.head}
+
+    def _is_fast(self, variable) -> bool:
+        return self._get_variable_index(variable) in self._fast
 
     def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, learning_rate * self._factor(variable))
+        factor = self.head_rate if self._is_fast(variable) else 1.0
+        super().update_step(gradient, variable, learning_rate * factor)
 
     def _apply_weight_decay(self, variables):
-        super()._apply_weight_decay(variables)
         if self.weight_decay is None:
             return
-        for variable in variables:  # The base has decayed it once.
-            more = self._factor(variable) - 1.0
-            if more and self._use_weight_decay(variable):
-                rate = ops.cast(self.learning_rate * self.weight_decay * more, variable.dtype)
-                variable.assign(variable - variable * rate)
+        usual = self.weight_decay
+        super()._apply_weight_decay([each for each in variables if not self._is_fast(each)])
+        self.weight_decay = usual * self.head_rate
+        super()._apply_weight_decay([each for each in variables if self._is_fast(each)])
+        self.weight_decay = usual
 
     def get_config(self):
         return super().get_config() | {"head": self.head, "head_rate": self.head_rate}

@@ -101,6 +101,8 @@ def _published(preset: Preset) -> keras.Model:
     build = constructor(preset.model)
     with _aside():
         if preset.scope:
+            import keras_parc
+
             return keras_parc.features(build(include_top=False))
         return build(classes=preset.classes)
 

@@ -44,6 +44,17 @@ def quantization_step(interpreter, output):
     return 0.0
 
 
+def results(interpreter, details):
+    """The outputs by number; of a detector's, whose last is the count, only as many results."""
+    found = [interpreter.get_tensor(detail["index"]) for detail in details]
+    if any(
+        op["op_name"] == "TFLite_Detection_PostProcess" for op in interpreter._get_ops_details()
+    ):
+        count = int(found[3][0])  # Beyond it lies uninitialised memory.
+        found = [each[:, :count] for each in found[:3]] + [found[3]]
+    return {f"output_{i}": each for i, each in enumerate(found)}
+
+
 def main(arguments=None):
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -70,9 +81,7 @@ def main(arguments=None):
         interpreter.invoke()
         os.getppid()
     details = interpreter.get_output_details()
-    outputs = {
-        f"output_{i}": interpreter.get_tensor(detail["index"]) for i, detail in enumerate(details)
-    }
+    outputs = results(interpreter, details)
     steps = [quantization_step(interpreter, detail) for detail in details]
     nodes = [
         {

@@ -1,0 +1,47 @@
+"""A segmenter of bright and dark squares, learned in seconds."""
+
+import functools
+
+import keras
+import numpy as np
+
+import keras_parc
+from keras_parc.blocks import conv_norm_act, inverted_residual
+from keras_parc.deeplab_v3 import pixel_cross_entropy
+from keras_parc.layers import ParCH, ParCV
+from squares import SIDE, scenes
+
+LABELS = ["background", "dark", "bright"]
+METADATA = keras_parc.Metadata(task="segment", activation="softmax", labels=LABELS)
+
+
+def images_and_masks(count, seed):
+    """Images 0..255, and the class of every pixel."""
+    images, boxes, labels = scenes(count, seed)
+    masks = np.zeros(images.shape[:3], "int32")
+    for mask, of_image, label in zip(masks, boxes, labels, strict=True):
+        for (top, left, bottom, right), number in zip(SIDE * of_image, label, strict=True):
+            mask[round(top) : round(bottom), round(left) : round(right)] = 1 + number
+    return images, masks
+
+
+def backbone(side=SIDE):
+    """Stages of a few channels, named as those of the zoo; the last has a global view."""
+    image = keras.Input((side, side, 3))
+    x = keras.layers.Rescaling(1 / 128, -1)(image)
+    x = conv_norm_act(x, 8, 3, 2, name="stem")
+    for stage, width in ((2, 12), (3, 16), (4, 16), (5, 24)):
+        x = inverted_residual(x, width, 2, f"stage{stage}_ir1", expansion=2)
+    x = ParCH(8, name="stage5_h1")(ParCV(8, name="stage5_v1")(x))
+    return keras.Model(image, conv_norm_act(x, 24, name="stage5_fusion"))
+
+
+@functools.cache
+def segmenter():
+    """A trained one of output stride 8; of its rates, one sees past a map of 8 x 8."""
+    keras.utils.set_random_seed(0)
+    model = keras_parc.DeepLabV3(backbone(), classes=3, output_stride=8, rates=(2, 6, 12))
+    model.compile(keras.optimizers.Adam(2e-3), loss=pixel_cross_entropy())
+    images, masks = images_and_masks(256, seed=0)
+    model.fit(images, masks, batch_size=32, epochs=12, verbose=0)
+    return model
