@@ -9,6 +9,7 @@ import typer
 from benchmark_tables import instructions
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from tables import medians, read, size, table
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -42,6 +43,14 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         made[name] = (ROOT / source).read_text().replace("](docs/", "](")
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
+
+
+def on_page_markdown(markdown: str, page: Page, **_) -> str:
+    """Links into the repository, which work where it is read, as links to the copies."""
+    above = "../" * page.file.src_uri.count("/")
+    for name, source in COPIES.items():
+        markdown = markdown.replace(f"](../{above}{source}", f"]({above}{name}")
+    return markdown
 
 
 def _path(preset: Preset) -> str:

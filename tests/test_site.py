@@ -63,6 +63,22 @@ def test_links_to_the_outside_are_well_formed(site):
         assert not re.search(r"[\s<>\"]", link), link
 
 
+def test_links_of_the_repository_lead_to_a_file():
+    """Where it is read without the site; only what the site generates is not there."""
+    generated = re.compile(r"(\.\./)?(models/\w+|api/command)\.md")
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tflite/README.md")]
+    pages += (ROOT / "docs").rglob("*.md")
+    checked = 0
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            path = link.partition("#")[0]
+            if not path or urlsplit(link).scheme or generated.fullmatch(path):
+                continue
+            assert (page.parent / path).is_file(), f"{page.name}: {link}"
+            checked += 1
+    assert checked > 30
+
+
 def test_every_preset_has_a_page_with_what_a_user_must_know(site):
     pages = {page.parent.name: page.read_text() for page in site}
     for preset in keras_parc.list_presets():
