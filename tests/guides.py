@@ -19,7 +19,7 @@ REASONS = {
     "leaves something out",
 }
 _BLOCK = re.compile(
-    r"(?:^<!-- not run: (.*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- not run: ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE
 )
 
 
