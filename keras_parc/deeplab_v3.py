@@ -124,6 +124,7 @@ def DeepLabV3(
     *,
     dilated: bool = False,
     rates: tuple[int, int, int] | None = None,
+    width: int = WIDTH,
     name: str = "deeplab_v3",
 ) -> keras.Model:
     """Segment images: DeepLabV3 over a backbone.
@@ -138,6 +139,7 @@ def DeepLabV3(
             authors' are not.
         rates: Dilation of the three atrous convolutions in pixels of the map; None: 6, 12, 18, at
             output stride 8 twice that.
+        width: Channels of the pyramid's branches and of their projection.
         name: Name of the model.
 
     Returns:
@@ -162,9 +164,11 @@ def DeepLabV3(
         rates = tuple(rate * (2 if output_stride == 8 else 1) for rate in ATROUS_RATES)
     if len(rates) != 3 or min(rates) < 1:
         raise ValueError(f"`rates` must be three whole numbers of at least 1, got {rates!r}.")
+    if width < 1:
+        raise ValueError(f"`width` must be at least 1, got {width!r}.")
     pyramid = encoder(backbone, output_stride, dilated)
     image = pyramid.inputs[0]
-    x = atrous_pyramid_pooling(pyramid.output["P5"], rates)
+    x = atrous_pyramid_pooling(pyramid.output["P5"], rates, width)
     x = layers.SpatialDropout2D(DROPOUT, name="segmentation_dropout")(x)
     x = conv(x, classes, use_bias=True, name=LOGITS)
     x = ResizeLike(name=UPSAMPLE)([x, image])
@@ -214,9 +218,8 @@ def pixel_cross_entropy() -> keras.losses.Loss:
 
 def DeepLabV3ParCNetS(
     weights: str | os.PathLike | None = None,
-    input_tensor: Tensor | None = None,
-    input_shape: tuple[int | None, int | None, int] = (512, 512, 3),
     classes: int = 21,
+    input_shape: tuple[int | None, int | None, int] = (512, 512, 3),
     name: str = "deeplab_v3_parc_net_s",
     *,
     include_preprocessing: bool = False,
@@ -230,9 +233,8 @@ def DeepLabV3ParCNetS(
         weights: None (random), "voc" (the authors' weights for PASCAL VOC 2012, 21 classes; with
             another number of classes all but the last layer is loaded), or the path of a
             `.weights.h5` or `.keras` file of this model.
-        input_tensor: Optional Keras tensor to build on.
-        input_shape: `(height, width, 3)`, sides of at least 32 or None.
         classes: Number of classes, background included.
+        input_shape: `(height, width, 3)`, sides of at least 32 or None.
         name: Name of the model.
         include_preprocessing: True: the model takes RGB 0..255 and does itself what the authors'
             weights expect. False: it takes BGR 0..1.
@@ -259,7 +261,6 @@ def DeepLabV3ParCNetS(
     load_into = weight_loader(weights, "DeepLabV3ParCNetS")
     backbone = ParCNetS(
         include_top=False,
-        input_tensor=input_tensor,
         input_shape=input_shape,
         include_preprocessing=include_preprocessing,
         position_embedding=position_embedding,

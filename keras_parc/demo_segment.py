@@ -26,7 +26,7 @@ class SegmentationDemo:
 
     recipe = RECIPES["digit_scenes_segmentation"]
     quick = dataclasses.replace(
-        recipe, data="digit_scenes/tiny", size=48, short_side=48, sizes=(48,), epochs=1
+        recipe, data="digit_scenes/detect_tiny", train_split="train", epochs=1, warm_up_steps=1
     )
 
     open_file = TFLiteModel

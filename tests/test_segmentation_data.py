@@ -238,7 +238,7 @@ class Plain(tfds.core.GeneratorBasedBuilder):
             "image": tfds.features.Image(),
             "label": tfds.features.ClassLabel(num_classes=2),
         }
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}
@@ -282,7 +282,7 @@ class Flawed(tfds.core.GeneratorBasedBuilder):
         mask = tfds.features.LabeledImage(labels=list(CLASSES), shape=(None, None, 1))
         features = {"image": tfds.features.Image(), "segmentation_mask": mask}
         features["file_name"] = tfds.features.Text()
-        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}

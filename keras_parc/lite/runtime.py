@@ -52,7 +52,6 @@ class _ImageFile:
         self._input = inputs[0]
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"])
-        self.output_shape = tuple(int(side) for side in self._output["shape"])
 
     def operators(self) -> list[str]:
         """Names of the operations in the file, in order, before any delegate takes them over."""
@@ -115,6 +114,7 @@ class TFLiteModel(_ImageFile):
         if len(outputs) != 1:
             raise ValueError(f"A file of one output is needed; {str(path)!r} has {len(outputs)}.")
         self._output = outputs[0]
+        self.output_shape = tuple(int(side) for side in self._output["shape"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run images `(n, height, width, channels)` one by one.
