@@ -64,6 +64,7 @@ def test_each_class_has_its_own_spot(softmax):
 
 def test_the_equation():
     """Against the closed form: behind the last map there is only a mean and a dense layer."""
+    keras.utils.set_random_seed(0)  # something has to speak for the class
     model = keras_parc.ParCNetXS(input_shape=(96, 64, 3), classes=4)
     x = np.random.default_rng(0).normal(size=(96, 64, 3)).astype("float32")
     heat = keras_parc.grad_cam(model, x, 2)
@@ -126,7 +127,7 @@ def field_of(*middle, images=None):
         x = layer(x)
     model = keras.Model(image, x)
     for weight in model.trainable_weights:
-        weight.assign(ops.ones_like(weight))
+        weight.assign(ops.ones(weight.shape))
     images = np.ones((2, 9, 7, 1)) if images is None else images
     return effective_receptive_field(model, images)
 
@@ -145,13 +146,15 @@ def test_receptive_fields():
 
 
 def test_receptive_field_of_a_place_and_a_layer():
-    model = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4)
-    images = np.random.default_rng(0).random((1, 64, 64, 3))
-    corner = effective_receptive_field(model, images, layer="stem_act", place=(0, 1))
+    image = keras.Input((16, 12, 3))
+    stem = layers.Conv2D(4, 3, strides=2, padding="same", name="stem")(image)
+    model = keras.Model(image, keras_parc.ParCH(6)(keras_parc.ParCV(8)(stem)))
+    images = np.random.default_rng(0).random((1, 16, 12, 3))
+    corner = effective_receptive_field(model, images, layer="stem", place=(0, 1))
     seen = np.argwhere(corner > 0)
-    assert seen[:, 0].max() < 4
-    assert seen[:, 1].min() > 59
-    assert (effective_receptive_field(model, images) > 0).mean() > 0.99
+    assert seen.min(0).tolist() == [0, 10]
+    assert seen.max(0).tolist() == [2, 11]
+    assert effective_receptive_field(model, images).min() > 0
     with pytest.raises(ValueError, match="has no layer 'none'"):
         effective_receptive_field(model, images, layer="none")
     with pytest.raises(ValueError, match="two numbers from 0 to 1"):
