@@ -38,7 +38,7 @@ def load_model(
         >>> image = keras.Input((32, 32, 3))
         >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
         >>> model.save(tempfile.gettempdir() + "/tiny.keras")
-        >>> load_classifier(tempfile.gettempdir() + "/tiny.keras").output_shape
+        >>> load_model(tempfile.gettempdir() + "/tiny.keras").output_shape
         (None, 3)
     """
     path = Path(path)
