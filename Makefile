@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 TWO := --numprocesses 2 --dist loadfile
 
 .PHONY: demo test benchmark test-torch test-runtimes test-arm test-web test-mediapipe runtimes \
-  lint format readme lock clean
+  lint format readme docs lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -55,6 +55,10 @@ benchmark: $(VENV)/.installed
 
 readme: $(VENV)/.installed
 	$(BIN)/python .ci/update_readme.py
+
+# The documentation site, in build/site/; a broken link is an error. `mkdocs serve` shows it live.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The browser's runtime in headless Chromium.
 test-web: $(VENV)/.installed

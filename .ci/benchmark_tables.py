@@ -26,7 +26,7 @@ def _latency(threads: int) -> tuple[dict[str, float], dict[str, str]]:
     return medians(rows), rows[0]
 
 
-def _instructions(target: str) -> dict[str, float]:
+def instructions(target: str) -> dict[str, float]:
     """Millions of instructions per inference by file name."""
     return {
         Path(row["model"]).stem: float(row["instructions"]) / 1e6
@@ -43,7 +43,7 @@ def models() -> str:
     """All models at 256x256, relative to MobileViT-S in float32."""
     one, facts = _latency(1)
     two, _ = _latency(2)
-    armv7, arm64 = _instructions("armv7x"), _instructions("arm64")
+    armv7, arm64 = instructions("armv7x"), instructions("arm64")
     rows = []
     for stem, name in MODELS.items():
         cells = [name]
@@ -71,7 +71,7 @@ def models() -> str:
 def ratios() -> str:
     """The ratios that matter, one thread at 256x256."""
     times, _ = _latency(1)
-    armv7 = _instructions("armv7x")
+    armv7 = instructions("armv7x")
     rows = []
     for name, first, second in RATIOS:
         values = [times[f"{first}_{d}"] / times[f"{second}_{d}"] for d in ("fp32", "int8")]

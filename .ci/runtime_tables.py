@@ -5,14 +5,21 @@ from tables import read, table
 FIGURES = "runtimes.csv"
 
 
-def runtimes() -> str:
-    """Partitions, operations outside and agreement of each file on each runtime."""
+def runtimes(model: str | None = None) -> str:
+    """Partitions, operations outside and agreement of each file on each runtime.
+
+    Of one model, or of all; empty if there is none.
+    """
     files: dict[str, dict[str, dict[str, str]]] = {}
     versions: dict[str, str] = {}
     for row in read(FIGURES):
+        if model not in (None, row["model"]):
+            continue
         name = " ".join(row[key] for key in ("model", "size", "dtype", "target"))
         files.setdefault(name, {})[row["runtime"]] = row
         versions[row["runtime"]] = row["version"]
+    if not files:
+        return ""
     first = next(iter(files.values()))
     telling = [runtime for runtime, row in first.items() if row["partitions"]]
     parts = []

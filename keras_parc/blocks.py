@@ -19,12 +19,23 @@ BLOCK_DROPOUT = 0.1
 
 
 def fan_out() -> initializers.Initializer:
-    """The authors' initializer of convolutions; one per layer, since one repeats its values."""
+    """The authors' initializer of convolutions; one per layer, since one repeats its values.
+
+    Example:
+        >>> layers.Conv2D(8, 3, kernel_initializer=fan_out()).kernel_initializer.distribution
+        'untruncated_normal'
+    """
     return initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
 
 
 def norm(x: Tensor, name: str) -> Tensor:
-    """Batch normalization with the authors' epsilon and momentum."""
+    """Batch normalization with the authors' epsilon and momentum.
+
+    Example:
+        >>> import keras
+        >>> norm(keras.Input((32, 48, 8)), "stem_bn").shape
+        (None, 32, 48, 8)
+    """
     return layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, name=name)(x)
 
 
@@ -45,6 +56,11 @@ def conv(
     One input channel per group becomes a depthwise layer. A dilated convolution (stride 1) is
     padded `dilation` times as much. `initializer` is that of the kernel; None: the authors' for
     backbones.
+
+    Example:
+        >>> import keras
+        >>> conv(keras.Input((32, 48, 3)), 8, kernel_size=3, strides=2, name="stem").shape
+        (None, 16, 24, 8)
     """
     padding = "same"
     if strides > 1 and kernel_size > 1:
@@ -77,7 +93,15 @@ def conv_norm_act(
     dilation: int = 1,
     initializer: initializers.Initializer | None = None,
 ) -> Tensor:
-    """Convolution without bias, batch normalization, activation (None: linear)."""
+    """Convolution without bias, batch normalization, activation (None: linear).
+
+    Example:
+        >>> import keras
+        >>> image = keras.Input((32, 48, 3))
+        >>> model = keras.Model(image, conv_norm_act(image, 8, 3, 2, name="stem"))
+        >>> [layer.name for layer in model.layers[1:]]
+        ['stem_conv_pad', 'stem_conv', 'stem_bn', 'stem_act']
+    """
     options = {"dilation": dilation, "initializer": initializer}
     x = conv(x, filters, kernel_size, strides, groups, name=f"{name}_conv", **options)
     x = norm(x, name=f"{name}_bn")
@@ -106,6 +130,11 @@ def inverted_residual(
 
     Returns:
         `(batch, height / strides, width / strides, filters)`, sides rounded up.
+
+    Example:
+        >>> import keras
+        >>> inverted_residual(keras.Input((33, 48, 16)), 24, strides=2, name="stage2_ir1").shape
+        (None, 17, 24, 24)
     """
     hidden = expansion * x.shape[-1]
     y = x
@@ -124,7 +153,13 @@ def inverted_residual(
 
 
 def channel_attention(x: Tensor, hidden: int, name: str) -> Tensor:
-    """Squeeze-and-excitation with batch normalization: the attention of ParC-Net (section 3.2)."""
+    """Squeeze-and-excitation with batch normalization: the attention of ParC-Net (section 3.2).
+
+    Example:
+        >>> import keras
+        >>> channel_attention(keras.Input((8, 8, 32)), hidden=2, name="attention").shape
+        (None, 8, 8, 32)
+    """
     gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
     gate = conv_norm_act(gate, hidden, activation="hard_silu", name=f"{name}_squeeze")
     gate = conv_norm_act(gate, x.shape[-1], activation="hard_sigmoid", name=f"{name}_excite")
@@ -147,6 +182,11 @@ def parc_halves(
 
     Returns:
         A tensor of the shape of `x`.
+
+    Example:
+        >>> import keras
+        >>> parc_halves(keras.Input((14, 14, 32)), (14, 14), "stage4_parc").shape
+        (None, 14, 14, 32)
     """
     first, second = ops.split(x, [x.shape[-1] // 2], axis=-1)
 
@@ -170,6 +210,11 @@ def circular_mixer(x: Tensor, length: int, position_embedding: bool, name: str) 
 
     Half one goes down the columns, then along the rows; half two the other way round. Step one is
     position embedding, normalization, convolution; step two has no normalization.
+
+    Example:
+        >>> import keras
+        >>> circular_mixer(keras.Input((8, 12, 32)), 8, True, "stage5_parc1").shape
+        (None, 8, 12, 32)
     """
     first, second = ops.split(x, 2, axis=-1)
     a, b = first, second
@@ -191,6 +236,11 @@ def big_kernel_mixer(x: Tensor, size: int, name: str) -> Tensor:
 
     As in the authors' code, whose ablation goes twice along the same axis: half one down the
     columns twice, half two along the rows twice.
+
+    Example:
+        >>> import keras
+        >>> big_kernel_mixer(keras.Input((8, 8, 32)), 5, "stage5_parc1").shape
+        (None, 8, 8, 32)
     """
 
     def column(t, step):
@@ -212,6 +262,11 @@ def channel_mixer(x: Tensor, hidden: int, attention: bool, name: str) -> Tensor:
     """The channel half of a ParC block: normalization, two 1x1 convolutions, attention, residual.
 
     The dropout comes before the attention, as in the authors' code.
+
+    Example:
+        >>> import keras
+        >>> channel_mixer(keras.Input((8, 8, 32)), 64, True, "stage5_parc1").shape
+        (None, 8, 8, 32)
     """
     width = x.shape[-1]
     y = norm(x, f"{name}_ffn_bn")
@@ -247,6 +302,11 @@ def parc_block(
 
     Returns:
         A tensor of the shape of `x`.
+
+    Example:
+        >>> import keras
+        >>> parc_block(keras.Input((8, 12, 32)), length=8, hidden=64, name="stage5_parc1").shape
+        (None, 8, 12, 32)
     """
     if big_kernel is None:
         x = circular_mixer(x, length, position_embedding, name)
@@ -270,6 +330,14 @@ def local_global_frame(
 
     Returns:
         A tensor of the shape of `x`.
+
+    Example:
+        >>> import keras
+        >>> image = keras.Input((8, 8, 64))
+        >>> local_global_frame(
+        ...     image, 32, 32, "add", lambda x: parc_block(x, 8, 64, "stage5_parc1"), "stage5"
+        ... ).shape
+        (None, 8, 8, 64)
     """
     channels = x.shape[-1]
     y = conv_norm_act(x, width, 3, groups=groups, name=f"{name}_local")
@@ -292,6 +360,11 @@ def resnext_parc_block(
     ResNeXt-like, and the authors' code has no such block. Here: 1x1 to `hidden` channels, the
     two-step ParC as ResNeXt's grouped convolution (position embeddings in every block, as in the
     paper's equations), channel attention, 1x1 back, one residual around all of it.
+
+    Example:
+        >>> import keras
+        >>> resnext_parc_block(keras.Input((8, 8, 32)), 8, 64, "stage5_parc1", True, True).shape
+        (None, 8, 8, 32)
     """
     width = x.shape[-1]
     y = conv_norm_act(x, hidden, name=f"{name}_expand")

@@ -118,6 +118,7 @@ def convnet(
         )
 
     constructor.__name__ = constructor.__qualname__ = function
+    constructor.__module__ = backbone.__module__  # where it is found by this name
     constructor.__doc__ = _DOCSTRING.format(
         title=title, summary=summary, channels=channels, source=source, function=function
     )

@@ -15,7 +15,12 @@ from keras_parc.lite.runtime import TFLiteModel
 
 
 def takes_pixels(model: keras.Model | TFLiteModel) -> bool:
-    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself."""
+    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself.
+
+    Example:
+        >>> takes_pixels(keras.Sequential([keras.layers.Rescaling(1 / 255)]))
+        True
+    """
     if isinstance(model, TFLiteModel):
         return True
     kinds = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -31,6 +36,11 @@ def model_scale(model: keras.Model | TFLiteModel, images: np.ndarray) -> np.ndar
 
     Returns:
         Images of the same shape.
+
+    Example:
+        >>> images = np.full((1, 32, 32, 3), 255, "float32")
+        >>> float(model_scale(keras.Sequential([keras.layers.Flatten()]), images).max())
+        1.0
     """
     return images if takes_pixels(model) else preprocess_input(images)
 
@@ -44,6 +54,11 @@ def input_size(model: keras.Model | TFLiteModel, size: int = 256) -> tuple[int, 
 
     Raises:
         ValueError: The model does not take images of three channels.
+
+    Example:
+        >>> image = keras.Input((None, 64, 3))
+        >>> input_size(keras.Model(image, image), size=48)
+        (48, 64)
     """
     shape = tuple(model.input_shape)
     if len(shape) != 4 or shape[-1] != 3:
@@ -66,6 +81,12 @@ def class_scores(
 
     Raises:
         ValueError: There are no images.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+        >>> class_scores(model, np.ones((2, 8, 8, 3))).shape
+        (2, 3)
     """
     if not len(images):
         raise ValueError("There are no images to evaluate.")
@@ -138,6 +159,20 @@ def evaluate_classifier(
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: Model and set have different classes, the model is not a classifier of images,
             there is no such set or split, or an image is damaged.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("black", "white"):
+        ...     (folder / "validation" / name).mkdir(parents=True)
+        ...     Image.new("RGB", (40, 40), name).save(folder / "validation" / name / "a.png")
+        >>> image = keras.Input((32, 32, 3))
+        >>> light = keras.layers.GlobalAveragePooling2D()(image)[:, :1]
+        >>> model = keras.Model(image, keras.layers.Concatenate()([1 - light, light]))
+        >>> result = evaluate_classifier(model, folder)
+        >>> result["top1"], result["images"]
+        (1.0, 2)
     """
     import tensorflow as tf
 

@@ -135,6 +135,14 @@ def evaluate_segmenter(
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: Model and set have different classes, the model is not a segmenter, there is no
             such set, split or protocol, or an image or a mask cannot be used.
+
+    Example:
+        >>> image = keras.Input((64, 64, 3))
+        >>> rate = keras.layers.Rescaling(1 / 255)(image)
+        >>> model = keras.Model(image, keras.layers.Conv2D(11, 1)(rate))
+        >>> result = evaluate_segmenter(model, "digit_scenes/tiny", "test[:4]")
+        >>> result["images"], 0 <= result["miou"] <= 1
+        (4, True)
     """
     import tensorflow as tf
 

@@ -32,6 +32,14 @@ def load_model(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is neither, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> image = keras.Input((32, 32, 3))
+        >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+        >>> model.save(tempfile.gettempdir() + "/tiny.keras")
+        >>> load_model(tempfile.gettempdir() + "/tiny.keras").output_shape
+        (None, 3)
     """
     path = Path(path)
     if not path.is_file():
@@ -124,6 +132,13 @@ def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> Image.new("RGB", (300, 200), "white").save(path)
+        >>> load_image(path, (96, 96)).shape
+        (96, 96, 3)
     """
     image, (height, width) = open_image(path), size
     if image.size != (width, height):
@@ -150,6 +165,14 @@ def model_input(
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not an image, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> Image.new("RGB", (300, 200), "blue").save(path)
+        >>> model = keras.Sequential([keras.layers.Flatten()])  # nothing that takes pixels
+        >>> model_input(model, path, (32, 32))[0, 0].tolist()  # BGR
+        [1.0, 0.0, 0.0]
     """
     return model_scale(model, load_image(path, size))
 
@@ -170,6 +193,15 @@ def classify(
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is not an image, or the model is not a classifier of images.
+
+    Example:
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> Image.new("RGB", (300, 200), "white").save(path)
+        >>> image = keras.Input((32, 32, 3))
+        >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+        >>> classify(model, [path, path]).shape
+        (2, 3)
     """
     sides = input_size(model, size)
     scores = class_scores(model, np.stack([model_input(model, path, sides) for path in paths]))

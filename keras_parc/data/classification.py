@@ -28,6 +28,15 @@ def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) 
     Raises:
         FileNotFoundError: The set is not there.
         ValueError: There is no such set or split.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("train/cat/a.jpg", "train/dog/b.jpg"):
+        ...     (folder / name).parent.mkdir(parents=True)
+        ...     _ = (folder / name).write_bytes(b"")
+        >>> num_examples(folder, "train"), num_examples(folder, "train[:50%]")
+        (2, 1)
     """
     _, first, end = bounds(open_source(source, data_dir), split)
     return end - first
@@ -43,6 +52,15 @@ def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:
     Raises:
         FileNotFoundError: The set is not there.
         ValueError: There is no such set.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("train/dog/a.jpg", "train/cat/b.jpg"):
+        ...     (folder / name).parent.mkdir(parents=True)
+        ...     _ = (folder / name).write_bytes(b"")
+        >>> class_names(folder)
+        ['cat', 'dog']
     """
     return list(open_source(source, data_dir).info.features["label"].names)
 

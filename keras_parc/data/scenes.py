@@ -134,6 +134,11 @@ class Scene(NamedTuple):
             xmax relative to the image, largest digit first.
         labels: int64 `(n,)`, the classes of `boxes`; `labels[0] == label`.
         mask: uint8 `(height, width)`, 0 for background and `d + 1` for digit `d`.
+
+    Example:
+        >>> scene = digit_scene(0, "test")
+        >>> scene.image.shape, scene.boxes.shape, int(scene.mask.max()) == scene.label + 1
+        ((64, 64, 3), (1, 4), True)
     """
 
     image: np.ndarray

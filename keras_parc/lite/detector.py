@@ -53,7 +53,8 @@ class Postprocess:
 
 def is_detector(model: keras.Model) -> bool:
     """Whether a model puts out what an `SSDLite` does."""
-    return isinstance(model.output, dict) and set(model.output) == {"boxes", "scores"}
+    output = getattr(model, "output", None)  # a Sequential model may have none
+    return isinstance(output, dict) and set(output) == {"boxes", "scores"}
 
 
 def finish(content: bytes, anchors: np.ndarray, post: Postprocess) -> bytes:

@@ -16,7 +16,16 @@ from keras_parc.lite.runtime import TFLiteModel, open_file, operators
 
 @dataclass(frozen=True)
 class Inspection:
-    """The facts about a file; see `inspect`."""
+    """The facts about a file; see `inspect`.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> found = keras_parc.inspect(path)
+        >>> found.operations, found.outside, found.input_shape
+        ({'CONV_2D': 1}, {}, (1, 8, 8, 3))
+    """
 
     size: int  # bytes
     operations: dict[str, int]  # name to count, most frequent first
@@ -101,7 +110,12 @@ def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a file follows its model; see `agreement`."""
+    """How well a file follows its model; see `agreement`.
+
+    Example:
+        >>> Agreement(same_class=0.99, signal_to_noise_db=32.2, largest_difference=0.01).same_class
+        0.99
+    """
 
     same_class: float  # fraction of images (or pixels) with the same largest value
     signal_to_noise_db: float  # of the outputs, all together

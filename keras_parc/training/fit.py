@@ -34,7 +34,14 @@ Plan = Sequence[tuple[int, int]]
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
-    """Training was stopped by SIGTERM; the state is saved and the same call continues it."""
+    """Training was stopped by SIGTERM; the state is saved and the same call continues it.
+
+    Example:
+        >>> try:
+        ...     model = train(RECIPES["digit_scenes"], "run")  # doctest: +SKIP
+        ... except Interrupted as stopped:
+        ...     print(f"{stopped}; call again to go on")
+    """
 
 
 @dataclass
@@ -89,6 +96,14 @@ def fit(
         OSError: A file could not be written; the last checkpoint is untouched.
         ValueError: `out` holds another run or a damaged checkpoint, or the recipe does not fit the
             data or the devices.
+
+    Example:
+        >>> from keras_parc.training.recipes import RECIPES
+        >>> def training(epoch, plan, first_step):
+        ...     return "your data set of this epoch's steps, from `first_step` on"
+        >>> model = fit(  # doctest: +SKIP
+        ...     RECIPES["digit_scenes"], training, validation, "run", examples=8000, classes=10
+        ... )
     """
     if checkpoint_steps < 1:
         raise ValueError(f"`checkpoint_steps` must be at least 1, got {checkpoint_steps}.")

@@ -183,6 +183,14 @@ def find_preset(model: str | None, weights: str, include_top: bool) -> Preset:
     return preset
 
 
+# What published weights of each task are for.
+_USES = {
+    "classification": "Naming the main thing in a photograph, and a start for classes of your own.",
+    "detection": "Finding things in photographs, and a start for detectors of your own.",
+    "segmentation": "Outlining things in photographs, and a start for segmenters of your own.",
+}
+
+
 def model_card(preset: Preset) -> str:
     """Describe a preset in Markdown.
 
@@ -225,7 +233,18 @@ model = keras_parc.{preset.model}(weights="{preset.weights}"{top}, include_prepr
 
 {part} The result is the authors'; it was not measured again here.
 
-Source, a PyTorch file that is verified and converted at first use:
+## Intended use and limits
+
+{_USES[preset.task]}
+
+- It knows photographs like those of {preset.data}, with their gaps and their bias. On others,
+  measure before you rely on it. It is not for decisions about people.
+- Scores are not probabilities that something is so: nothing calibrated them.
+- Clear the licence of the weights before you ship them; it is {preset.licence}.
+
+## Source
+
+A PyTorch file that is verified and converted at first use:
 
 {sources}
 
