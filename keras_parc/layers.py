@@ -3,8 +3,7 @@
 Zhang, Hu, Wang: ParC-Net, ECCV 2022 (arXiv 2203.03952), section 3.1, equations 1 and 2.
 
 `ParCV` runs along the height (down a column), `ParCH` along the width (along a row). Both add a
-position embedding, then convolve depthwise with a kernel as long as the side they run along, over
-the input tiled with itself:
+position embedding, then convolve depthwise with a kernel as long as the side they run along:
 
     out[i] = sum_j kernel[j] * (x + position)[(i + j) mod n],    n = the side
 
@@ -84,12 +83,19 @@ class _AlongOneAxis(keras.layers.Layer):
         return ops.shape(x)[self._axis] if side is None else side
 
     def _instance(self, base, x):
-        """Resample `base` (stored length, channels ...) to the side of `x`, shaped to broadcast."""
+        """Resample `base`, (stored length, channels ...), to the side of `x`."""
         side = self._side(x)
-        if not (isinstance(side, int) and side == self._length):
-            matrix = ops.cast(align_corners_matrix(self._length, side), base.dtype)
-            base = ops.tensordot(matrix, base, axes=1)
-        return ops.expand_dims(base, 1 if self._axis == 1 else 0)
+        if isinstance(side, int) and side == self._length:
+            return base
+        matrix = ops.cast(align_corners_matrix(self._length, side), base.dtype)
+        return ops.tensordot(matrix, base, axes=1)
+
+    def _along(self, instance):
+        """Shape what varies along the side, (side, channels ...), to broadcast over a map."""
+        return ops.expand_dims(instance, 1 if self._axis == 1 else 0)
+
+    def _embedded(self, x):
+        return x + self._along(self._instance(self.base_position, x))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -137,7 +143,7 @@ class PositionEmbedding(_AlongOneAxis):
         )
 
     def call(self, x):
-        return x + self._instance(self.base_position, x)
+        return self._embedded(x)
 
     def get_config(self):
         return super().get_config() | {
@@ -195,17 +201,32 @@ class _ParC(_AlongOneAxis):
 
     def call(self, x):
         if self.position_embedding:
-            x = x + self._instance(self.base_position, x)
-        kernel = self._instance(self.base_kernel, x)
+            x = self._embedded(x)
+        convolve = self._convolve_each if self.depthwise else self._convolve_all
+        x = convolve(x, self._instance(self.base_kernel, x))
+        return x + self.bias if self.use_bias else x
+
+    def _convolve_each(self, x, kernel):
+        """Each channel by its own kernel, (side, channels), as a product with a circulant matrix.
+
+        Backends run a long depthwise kernel tap by tap, and its gradient slower still: see
+        `keras_parc/training/results/forms.csv`.
+        """
+        side = self._side(x)
+        place = np.arange(side) if isinstance(side, int) else ops.arange(side)
+        first, second = place[:, None], place[None, :]
+        taps = (second - first if self._axis == 1 else first - second) % side
+        matrix = ops.take(ops.transpose(kernel), taps, axis=1)  # (channels, side, side)
+        x = ops.transpose(x, (0, 3, 1, 2))  # (batch, channels, height, width)
+        x = ops.matmul(matrix, x) if self._axis == 1 else ops.matmul(x, matrix)
+        return ops.transpose(x, (0, 2, 3, 1))
+
+    def _convolve_all(self, x, kernel):
+        """A dense kernel, (side, channels in, channels out), over the map tiled with itself."""
         wrap = self._side(x) - 1
         head = x[:, :wrap] if self._axis == 1 else x[:, :, :wrap]
         tiled = ops.concatenate([x, head], axis=self._axis)
-        if self.depthwise:
-            convolve, kernel = ops.depthwise_conv, ops.expand_dims(kernel, -1)
-        else:
-            convolve = ops.conv
-        x = convolve(tiled, kernel, padding="valid", data_format="channels_last")
-        return x + self.bias if self.use_bias else x
+        return ops.conv(tiled, self._along(kernel), padding="valid", data_format="channels_last")
 
     def get_config(self):
         return super().get_config() | {
@@ -223,8 +244,8 @@ class _ParC(_AlongOneAxis):
 class ParCV(_ParC):
     """Position-aware circular convolution along the height (down each column).
 
-    Adds the position embedding, tiles the input with itself along the height and convolves
-    depthwise with a kernel as long as the height: every output sees the whole column.
+    Adds the position embedding and convolves depthwise and circularly with a kernel as long as the
+    height: every output sees the whole column.
 
     Args:
         kernel_length: Stored length of `base_kernel` and `base_position`, at least 1: the side of
