@@ -24,15 +24,11 @@ from keras_parc.files import replacing
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, read_state, write_state
 from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
-from keras_parc.training.models import (
-    averaged_model,
-    compiled_to_measure,
-    rate_schedule,
-    training_model,
-)
+from keras_parc.training.models import rate_schedule, training_model
 from keras_parc.training.progress import ProgressBar
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.sampler import epoch_plan
+from keras_parc.training.task import task_of
 
 Plan = Sequence[tuple[int, int]]
 
@@ -49,7 +45,7 @@ class _Facts:
     step: int = 0  # of the epoch, done
     logs: dict | None = None  # of the epoch, once its last step is done
     history: list[dict] = field(default_factory=list)
-    best: list[dict] = field(default_factory=list)  # epoch and top1, best first
+    best: list[dict] = field(default_factory=list)  # epoch and score, best first
 
 
 def fit(
@@ -70,10 +66,11 @@ def fit(
         recipe: The run.
         training: A function of an epoch (from 0), its plan (`(size, images)` of every step, of all
             hosts) and the first step wanted, that gives a data set of the steps from there on:
-            images `(n, size, size, 3)` RGB 0..255 and class numbers or one-hot labels. It must be
-            a function of its arguments for a stopped run to end with the same bits.
-        validation: A data set of images `(n, recipe.size, recipe.size, 3)` and labels, of at most
-            `recipe.batch` images at a time.
+            images `(n, size, size, 3)` RGB 0..255 and what is true of them, as the `dataset` of the
+            task's data room does. It must be a function of its arguments for a stopped run to end
+            with the same bits.
+        validation: A data set of images `(n, recipe.size, recipe.size, 3)` and what is true of
+            them, of at most `recipe.batch` images at a time.
         out: Folder of the run: `recipe.json`, `checkpoint.npz`, `best/`, `history.csv`,
             `tensorboard/`, and when all is done `model.keras` and `result.json`.
         examples: Images of the training set.
@@ -125,14 +122,17 @@ class _Run(keras.callbacks.Callback):
 
     def __init__(self, recipe, out, examples, classes, devices, checkpoint_steps, console):
         super().__init__()
-        self.recipe, self.out, self.classes, self.devices = recipe, out, classes, devices
+        self.recipe, self.out, self.devices = recipe, out, devices
         self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
         self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
         self.schedule = rate_schedule(recipe, self.steps)
-        self.trained = training_model(recipe, classes, self.schedule, devices.total)
-        self.average = averaged_model(recipe, classes)
+        self.task = task_of(recipe)(recipe, classes)
+        self.trained = training_model(self.task, self.schedule, devices.total)
+        self.average = self.task.averaged()
         self.average.set_weights(self.trained.get_weights())
-        self.measured = compiled_to_measure(self.average)
+        batch = math.ceil(recipe.batch / devices.total) * devices.total
+        # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
+        self.evaluate = self.task.evaluator(self.average, batch, self.check)
         # It moves at every step, which together must be one move per update.
         per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
         self.moving = MovingAverage(self.average, per_step)
@@ -182,7 +182,7 @@ class _Run(keras.callbacks.Callback):
             return
         self.bar.begin(plan[facts.step :], sum(self.steps[: facts.epoch]) + facts.step)
         history = self.trained.fit(
-            self._one_hot(training(facts.epoch, plan, facts.step)),
+            self.task.batches(training(facts.epoch, plan, facts.step)),
             initial_epoch=facts.epoch,
             epochs=facts.epoch + 1,
             steps_per_epoch=len(plan) - facts.step,
@@ -221,27 +221,15 @@ class _Run(keras.callbacks.Callback):
                     "before is untouched, and training goes on."
                 )
 
-    def on_test_batch_end(self, batch, logs=None):
+    def check(self):
         if self.terminated:
             raise Interrupted(f"stopped while evaluating after {self.place()}")
-
-    def evaluate(self, validation) -> dict[str, float]:
-        batch = math.ceil(self.recipe.batch / self.devices.total) * self.devices.total
-        # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
-        metrics = self.measured.evaluate(
-            _filled(self._one_hot(validation), batch),
-            verbose=0,
-            callbacks=[self],
-            return_dict=True,
-        )
-        metrics["loss"] = metrics.pop("cross_entropy")
-        return {name: float(value) for name, value in metrics.items()}
 
     def validate(self, validation):
         facts, keep = self.facts, self.recipe.average_best
         metrics = self.evaluate(validation)
-        facts.best.append({"epoch": facts.epoch, "top1": metrics["top1"]})
-        facts.best.sort(key=lambda each: (each["top1"], each["epoch"]), reverse=True)
+        facts.best.append({"epoch": facts.epoch, "score": metrics[self.task.score]})
+        facts.best.sort(key=lambda each: (each["score"], each["epoch"]), reverse=True)
         dropped = facts.best[keep:]
         facts.best = facts.best[:keep]
         row = {"epoch": facts.epoch + 1, **facts.logs}
@@ -298,13 +286,6 @@ class _Run(keras.callbacks.Callback):
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
         return self.average
 
-    def _one_hot(self, dataset):
-        import tensorflow as tf
-
-        if len(dataset.element_spec[1].shape) == 2:
-            return dataset
-        return dataset.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
-
 
 def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
     """Make the folder, refuse another run's, and clear away what a kill left half-written."""
@@ -329,25 +310,6 @@ def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
             leftover.unlink()
     with replacing(path) as temporary:
         temporary.write_text(recipe.to_json())
-
-
-def _filled(dataset, batch):
-    """Bring every batch to the same length with images of weight 0: one shape, on every device."""
-    import tensorflow as tf
-
-    def fill(images, labels):
-        count = tf.shape(images)[0]
-        missing = batch - count
-        weights = tf.concat([tf.ones(count), tf.zeros(missing)], 0)
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        labels = tf.pad(labels, [[0, missing], [0, 0]])
-        return (
-            tf.ensure_shape(images, [batch, *images.shape[1:]]),
-            tf.ensure_shape(labels, [batch, *labels.shape[1:]]),
-            tf.ensure_shape(weights, [batch]),
-        )
-
-    return dataset.map(fill)
 
 
 class _on_sigterm:  # noqa: N801 (a context manager)

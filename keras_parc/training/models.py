@@ -1,21 +1,19 @@
-"""From a recipe to the two models of a run: the one that trains, and the one that is kept."""
+"""From a recipe to the model that trains: precision, optimizer, schedule."""
 
 import itertools
 
 import keras
 
-from keras_parc.training.recipes import MODELS, Recipe
+from keras_parc.training.recipes import Recipe
 from keras_parc.training.schedule import WarmUpCosine
+from keras_parc.training.task import Task
 
 
-def training_model(
-    recipe: Recipe, classes: int, schedule: WarmUpCosine, devices: int = 1
-) -> keras.Model:
-    """The model that trains: logits, in the recipe's precision and at its sizes, compiled.
+def training_model(task: Task, schedule: WarmUpCosine, devices: int = 1) -> keras.Model:
+    """The model that trains, in the recipe's precision and at its sizes, compiled.
 
     Args:
-        recipe: The run.
-        classes: Number of classes.
+        task: What is trained.
         schedule: What `rate_schedule` returns.
         devices: Devices of all hosts.
 
@@ -24,22 +22,18 @@ def training_model(
 
     Example:
         >>> from keras_parc.training.recipes import RECIPES
+        >>> from keras_parc.training.task import task_of
         >>> recipe = RECIPES["digit_scenes"]
-        >>> model = training_model(recipe, 10, rate_schedule(recipe, [250] * 3))
-        >>> model.input_shape
+        >>> task = task_of(recipe)(recipe, classes=10)
+        >>> training_model(task, rate_schedule(recipe, [250] * 3)).input_shape
         (None, 48, 48, 3)
     """
-    side = recipe.sizes[0] if len(recipe.sizes) == 1 else None
+    recipe = task.recipe
     policy = keras.config.dtype_policy()
     if recipe.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{recipe.mixed_precision}")
     try:
-        model = MODELS[recipe.model](
-            input_shape=(side, side, 3),
-            classes=classes,
-            classifier_activation=None,
-            include_preprocessing=True,
-        )
+        model = task.trained(recipe.sizes[0] if len(recipe.sizes) == 1 else None)
     finally:
         keras.config.set_dtype_policy(policy)
     on_tensorflow = keras.config.backend() == "tensorflow"
@@ -49,50 +43,12 @@ def training_model(
                 layer.synchronized = recipe.synchronized_batch_norm
     model.compile(
         _optimizer(recipe, model, schedule),
-        keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=recipe.label_smoothing
-        ),
-        metrics=_accuracies(classes),
         jit_compile=recipe.jit_compile if on_tensorflow else "auto",
+        **task.compile_arguments(),
     )
     model.optimizer.build(model.trainable_variables)
-    # Metrics make their variables at first use; a checkpoint needs them before.
-    nothing = keras.ops.zeros((1, classes))
-    model.compute_metrics(None, nothing, nothing)
-    model.reset_metrics()
+    task.prepare(model)
     return model
-
-
-def averaged_model(recipe: Recipe, classes: int) -> keras.Model:
-    """The model that is kept: probabilities, float32, at the evaluation size, not compiled.
-
-    Args:
-        recipe: The run.
-        classes: Number of classes.
-
-    Returns:
-        A model with the weights of `training_model`, in the same order.
-    """
-    return MODELS[recipe.model](
-        input_shape=(recipe.size, recipe.size, 3), classes=classes, include_preprocessing=True
-    )
-
-
-def compiled_to_measure(model: keras.Model) -> keras.Model:
-    """A model over the same weights that `evaluate` can use; the one given stays uncompiled.
-
-    Its metrics leave out images of weight 0, which only fill the last batch.
-    """
-    measured = keras.Model(model.inputs, model.outputs)
-    measured.compile(
-        loss=keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"),
-        weighted_metrics=[
-            keras.metrics.CategoricalCrossentropy(name="cross_entropy"),
-            *_accuracies(model.output_shape[-1]),
-        ],
-        jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
-    )
-    return measured
 
 
 def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
@@ -111,13 +67,6 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
         warm_up_steps=recipe.warm_up_steps,
         by=recipe.cosine_by,
     )
-
-
-def _accuracies(classes):
-    return [
-        keras.metrics.CategoricalAccuracy(name="top1"),
-        keras.metrics.TopKCategoricalAccuracy(min(5, classes), name="top5"),
-    ]
 
 
 def _optimizer(recipe, model, schedule):

@@ -24,6 +24,10 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
+# For each task, what can be done to its training images.
+AUGMENTATIONS: dict[str, type] = {"classification": Augmentation}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what a training run learns.
@@ -31,6 +35,7 @@ class Recipe:
     Attributes:
         name: Name of the run.
         model: A key of `MODELS`.
+        task: A key of `AUGMENTATIONS`: what kind of model it is.
         data: A TFDS builder such as "imagenet2012", or a folder of images.
         train_split: Name of the split to learn from.
         validation_split: Name of the split to measure on after every epoch.
@@ -53,7 +58,7 @@ class Recipe:
         ema_momentum: Momentum of the moving average over weights and BatchNorm statistics, which is
             what is evaluated and saved; 0 takes the weights as they are.
         average_best: The finished model is the mean of so many moving averages, those of the
-            epochs with the best top-1.
+            best epochs, for classifiers by top-1.
         synchronized_batch_norm: Whether BatchNorm sees the images of all devices.
         mixed_precision: "none", "float16" or "bfloat16".
         gradient_accumulation: Steps whose gradients are averaged for one update of the weights.
@@ -74,6 +79,7 @@ class Recipe:
 
     name: str
     model: str
+    task: str = "classification"
     data: str = "imagenet2012"
     train_split: str = "train"
     validation_split: str = "validation"
@@ -108,6 +114,9 @@ class Recipe:
             if not good:
                 raise ValueError(f"`{name}` must be {expected}, got {getattr(self, name)!r}.")
 
+        check("task", self.task in AUGMENTATIONS, f"one of {sorted(AUGMENTATIONS)}")
+        kind = AUGMENTATIONS[self.task]
+        check("augmentation", isinstance(self.augmentation, kind), f"a {kind.__name__}")
         check("model", self.model in MODELS, f"one of {sorted(MODELS)}")
         check("cosine_by", self.cosine_by in ("epoch", "step"), "'epoch' or 'step'")
         kinds = ("none", "float16", "bfloat16")
@@ -143,7 +152,8 @@ class Recipe:
             return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
         values = tuples(json.loads(text))
-        return cls(**values | {"augmentation": Augmentation(**tuples(values["augmentation"]))})
+        augmentation = AUGMENTATIONS[values["task"]](**tuples(values["augmentation"]))
+        return cls(**values | {"augmentation": augmentation})
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -175,7 +185,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
                 f"Expected field=value with one of the fields {names}; got {setting!r}."
             )
         values[name] = _value(name, text, values[name])
-    return Recipe(**of_recipe, augmentation=Augmentation(**of_augmentation))
+    return Recipe(**of_recipe, augmentation=type(recipe.augmentation)(**of_augmentation))
 
 
 def _value(name, text, old):

@@ -11,6 +11,7 @@ from keras_parc.files import replacing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
 from keras_parc.training.recipes import Recipe
+from keras_parc.training.task import task_of
 
 
 def train(
@@ -55,38 +56,39 @@ def train(
     devices.connect()
     import tensorflow as tf
 
-    from keras_parc.data.classification import class_names, dataset, num_examples
     from keras_parc.data.skipped import SkippedImages
 
-    names = class_names(recipe.data, data_dir)
+    task = task_of(recipe)
+    data = task.data()
+    names = data.class_names(recipe.data, data_dir)
     skipped = SkippedImages(limit=recipe.skip_limit)
-    shared = {"size": recipe.size, "one_hot": True, "data_dir": data_dir}
+    shared = {"size": recipe.size, "data_dir": data_dir}
 
     def training(epoch, plan, start):
-        return dataset(
+        return data.dataset(
             recipe.data,
             recipe.train_split,
             training=True,
             batch=recipe.batch,
             schedule=[(size, images // devices.hosts) for size, images in plan],
-            augmentation=recipe.augmentation,
             seed=recipe.seed,
             epoch=epoch,
             start_step=start,
             shard=(devices.host, devices.hosts),
             skipped=skipped,
+            **task.training_options(recipe),
             **shared,
         )
 
-    validation = dataset(
+    validation = data.dataset(
         recipe.data,
         recipe.validation_split,
         training=False,
         batch=recipe.batch,
-        short_side=recipe.short_side,
+        **task.validation_options(recipe),
         **shared,
     )
-    images = num_examples(recipe.data, recipe.validation_split, data_dir)
+    images = data.num_examples(recipe.data, recipe.validation_split, data_dir)
     # Keras warns at the end of a data set whose length it does not know.
     validation = validation.apply(
         tf.data.experimental.assert_cardinality(math.ceil(images / recipe.batch))
@@ -97,7 +99,7 @@ def train(
             training,
             validation,
             out,
-            examples=num_examples(recipe.data, recipe.train_split, data_dir),
+            examples=data.num_examples(recipe.data, recipe.train_split, data_dir),
             classes=len(names),
             devices=devices,
             checkpoint_steps=checkpoint_steps,

@@ -1,0 +1,102 @@
+"""Training classifiers."""
+
+import keras
+
+from keras_parc.training.recipes import MODELS
+from keras_parc.training.task import Task
+
+
+class Classification(Task):
+    """Logits and cross-entropy while training; probabilities are kept; chosen by top-1."""
+
+    data_room = "keras_parc.data.classification"
+    score = "top1"
+
+    @staticmethod
+    def training_options(recipe):
+        return {"augmentation": recipe.augmentation, "one_hot": True}
+
+    @staticmethod
+    def validation_options(recipe):
+        return {"short_side": recipe.short_side, "one_hot": True}
+
+    def trained(self, side):
+        return self._model(side, classifier_activation=None)
+
+    def averaged(self):
+        return self._model(self.recipe.size)
+
+    def _model(self, side, **options):
+        return MODELS[self.recipe.model](
+            input_shape=(side, side, 3),
+            classes=self.classes,
+            include_preprocessing=True,
+            **options,
+        )
+
+    def compile_arguments(self):
+        loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=self.recipe.label_smoothing
+        )
+        return {"loss": loss, "metrics": self._accuracies()}
+
+    def _accuracies(self):
+        return [
+            keras.metrics.CategoricalAccuracy(name="top1"),
+            keras.metrics.TopKCategoricalAccuracy(min(5, self.classes), name="top5"),
+        ]
+
+    def prepare(self, model):
+        nothing = keras.ops.zeros((1, self.classes))
+        model.compute_metrics(None, nothing, nothing)
+        model.reset_metrics()
+
+    def batches(self, dataset):
+        import tensorflow as tf
+
+        if len(dataset.element_spec[1].shape) == 2:
+            return dataset
+        return dataset.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
+
+    def evaluator(self, model, batch, check):
+        # Over the same weights; the model that is kept stays uncompiled. Images of weight 0 only
+        # fill the last batch.
+        measured = keras.Model(model.inputs, model.outputs)
+        measured.compile(
+            loss=keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"),
+            weighted_metrics=[
+                keras.metrics.CategoricalCrossentropy(name="cross_entropy"),
+                *self._accuracies(),
+            ],
+            jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
+        )
+        checking = keras.callbacks.LambdaCallback(
+            on_test_batch_end=lambda batch, logs=None: check()
+        )
+
+        def evaluate(dataset):
+            data = _filled(self.batches(dataset), batch)
+            metrics = measured.evaluate(data, verbose=0, callbacks=[checking], return_dict=True)
+            metrics["loss"] = metrics.pop("cross_entropy")
+            return {name: float(value) for name, value in metrics.items()}
+
+        return evaluate
+
+
+def _filled(dataset, batch):
+    """Bring every batch to the same length with images of weight 0: one shape, on every device."""
+    import tensorflow as tf
+
+    def fill(images, labels):
+        count = tf.shape(images)[0]
+        missing = batch - count
+        weights = tf.concat([tf.ones(count), tf.zeros(missing)], 0)
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        labels = tf.pad(labels, [[0, missing], [0, 0]])
+        return (
+            tf.ensure_shape(images, [batch, *images.shape[1:]]),
+            tf.ensure_shape(labels, [batch, *labels.shape[1:]]),
+            tf.ensure_shape(weights, [batch]),
+        )
+
+    return dataset.map(fill)
