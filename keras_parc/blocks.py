@@ -59,9 +59,9 @@ def conv(
             **shared,
         )(x)
     convolution = GroupedConv2D if groups > 1 else layers.Conv2D
-    return convolution(
-        filters, kernel_size, groups=groups, kernel_initializer=fan_out(), **shared
-    )(x)
+    return convolution(filters, kernel_size, groups=groups, kernel_initializer=fan_out(), **shared)(
+        x
+    )
 
 
 def conv_norm_act(

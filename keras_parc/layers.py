@@ -50,6 +50,36 @@ def align_corners_matrix(stored: int, length):
     return xp.maximum(last - distance, 0.0) / last
 
 
+def circular_conv(x, kernel, axis: int, side):
+    """Convolve every channel circularly by its own kernel, as a product with a circulant matrix.
+
+    `out[i] = sum_j kernel[j] * x[(i + j) mod side]`. Backends run a depthwise convolution with a
+    kernel this long tap by tap, and its gradient slower still: `keras_parc.training.forms` compares
+    the two and others, `keras_parc/training/results/forms.csv` has the times.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        kernel: `(side, channels)`.
+        axis: 1, along the height, or 2, along the width.
+        side: The length of that axis: an int, or an integer scalar tensor.
+
+    Returns:
+        A tensor of the shape of `x`.
+
+    Example:
+        >>> import numpy as np
+        >>> circular_conv(np.ones((1, 3, 5, 2), "float32"), np.ones((3, 2), "float32"), 1, 3).shape
+        (1, 3, 5, 2)
+    """
+    place = np.arange(side) if isinstance(side, int) else ops.arange(side)
+    first, second = place[:, None], place[None, :]
+    taps = (second - first if axis == 1 else first - second) % side
+    matrix = ops.take(ops.transpose(kernel), taps, axis=1)  # (channels, side, side)
+    x = ops.transpose(x, (0, 3, 1, 2))  # (batch, channels, height, width)
+    x = ops.matmul(matrix, x) if axis == 1 else ops.matmul(x, matrix)
+    return ops.transpose(x, (0, 2, 3, 1))
+
+
 def _positive(name: str, value) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
@@ -202,26 +232,14 @@ class _ParC(_AlongOneAxis):
     def call(self, x):
         if self.position_embedding:
             x = self._embedded(x)
-        convolve = self._convolve_each if self.depthwise else self._convolve_all
-        x = convolve(x, self._instance(self.base_kernel, x))
+        kernel = self._instance(self.base_kernel, x)
+        if self.depthwise:
+            x = circular_conv(x, kernel, self._axis, self._side(x))
+        else:
+            x = self._convolve_densely(x, kernel)
         return x + self.bias if self.use_bias else x
 
-    def _convolve_each(self, x, kernel):
-        """Each channel by its own kernel, (side, channels), as a product with a circulant matrix.
-
-        Backends run a long depthwise kernel tap by tap, and its gradient slower still: see
-        `keras_parc/training/results/forms.csv`.
-        """
-        side = self._side(x)
-        place = np.arange(side) if isinstance(side, int) else ops.arange(side)
-        first, second = place[:, None], place[None, :]
-        taps = (second - first if self._axis == 1 else first - second) % side
-        matrix = ops.take(ops.transpose(kernel), taps, axis=1)  # (channels, side, side)
-        x = ops.transpose(x, (0, 3, 1, 2))  # (batch, channels, height, width)
-        x = ops.matmul(matrix, x) if self._axis == 1 else ops.matmul(x, matrix)
-        return ops.transpose(x, (0, 2, 3, 1))
-
-    def _convolve_all(self, x, kernel):
+    def _convolve_densely(self, x, kernel):
         """A dense kernel, (side, channels in, channels out), over the map tiled with itself."""
         wrap = self._side(x) - 1
         head = x[:, :wrap] if self._axis == 1 else x[:, :, :wrap]

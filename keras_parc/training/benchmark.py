@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -69,9 +70,7 @@ def training_rates(
         1.0
     """
     models = default_models() if models is None else models
-    for name, value in {"batch": batch, "steps": steps, "rounds": rounds}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+    at_least_one(batch=batch, steps=steps, rounds=rounds)
     if not models:
         raise ValueError("There is no model to measure.")
     if KIMM in models:
@@ -86,13 +85,8 @@ def training_rates(
     circumstances = {
         "size": size,
         "batch": batch,
-        "steps": steps,
-        "rounds": rounds,
         "precision": "float32" if mixed_precision == "none" else f"mixed_{mixed_precision}",
-        "backend": keras.config.backend(),
-        "jit": jit or keras.config.backend() == "jax",
-        "device": device_name(),
-        "keras": keras.__version__,
+        **surroundings(rounds, jit),
     }
     return [
         {
@@ -103,6 +97,13 @@ def training_rates(
         }
         for name, each in times.items()
     ]
+
+
+def at_least_one(**values: int) -> None:
+    """Refuse numbers below 1, with their names."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
 
 
 def _add_kimm():
@@ -135,6 +136,24 @@ def _fit(model: str, settings: dict, steps: int) -> Callable[[], object]:
     labels = np.eye(_CLASSES, dtype="float32")[draw.integers(_CLASSES, size=recipe.batch)]
     data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
     return lambda: trained.fit(data, shuffle=False, verbose=0, callbacks=[moving])
+
+
+def surroundings(rounds: int, jit: bool) -> dict[str, str | int | bool]:
+    """What a row of figures says of how it came about.
+
+    Args:
+        rounds: Measurements of each.
+        jit: Whether XLA compiled on TensorFlow. JAX always does.
+    """
+    backend = keras.config.backend()
+    return {
+        "backend": backend,
+        "version": version(backend),
+        "keras": keras.__version__,
+        "jit": jit if backend == "tensorflow" else backend == "jax",
+        "rounds": rounds,
+        "device": device_name(),
+    }
 
 
 def device_name() -> str:
