@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # TensorFlow's own log: warnings and errors only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# Tests in two processes, a file's in one: fixtures of a file are made once.
+TWO := --numprocesses 2 --dist loadfile
+
 .PHONY: demo test benchmark test-torch test-runtimes test-arm test-web test-mediapipe runtimes \
   lint format readme lock clean
 
@@ -12,13 +15,13 @@ demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m any_backend
+	$(BIN)/python -m pytest $(TWO)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(TWO) -m any_backend
 
 # PyTorch is large and no dependency; this installs it into the same environment.
 test-torch: $(VENV)/.installed
 	$(BIN)/pip install torch==2.13.0
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -m any_backend
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(TWO) -m any_backend
 
 # .tflite files on every other runtime; a test says why it skips where one cannot be had.
 # .ci/packages.txt has the Debian packages. The three parts: test-arm, test-web, test-mediapipe.

@@ -35,4 +35,6 @@ def _difference(row: dict[str, str]) -> str:
     text = f"{row['difference']} {row['unit']}"
     if row["reference_difference"]:
         text += f" ({row['reference_difference']})"
+    if row["outside"] and row["noise"]:
+        text += f", noise x{row['noise']}"
     return text + ("" if row["top1_same"] == "True" else ", other class")

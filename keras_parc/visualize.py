@@ -1,6 +1,6 @@
-"""Pictures of what a model looks at."""
+"""Pictures of what a model looks at, and of what is inside the ParC layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -41,7 +41,8 @@ def grad_cam(
         (64, 64)
     """
     image = np.asarray(image, "float32")
-    _check(model, image)
+    _check_image(model, image)
+    _check_classifier(model)
     target = _map_layer(model, layer)
     shape, seen = _run(model, image, target)
     classes = seen["scores"].shape[-1]
@@ -95,9 +96,204 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5) -> np.nda
     return np.rint((1 - opacity) * image + opacity * colours).clip(0, 255).astype("uint8")
 
 
-def _check(model, image: np.ndarray) -> None:
+def effective_receptive_field(
+    model: keras.Model,
+    images: np.ndarray,
+    layer: str | None = None,
+    place: tuple[float, float] = (0.5, 0.5),
+) -> np.ndarray:
+    """How much each pixel moves one place of a layer's output map.
+
+    The absolute gradient of that place, all its channels together, by the pixels; mean over the
+    images. Runs on the TensorFlow, JAX and PyTorch backends.
+
+    Args:
+        model: A functional model of images.
+        images: `(n, height, width, channels)`, as the model takes them, at least one. Random ones
+            do; the mean of a few is smoother.
+        layer: Name of the layer; default: the last one whose output is a map.
+        place: Where in the map, from the top left (0, 0) to the bottom right (1, 1).
+
+    Returns:
+        `(height, width)` float32, 0..1, 1 at the pixel that counts most.
+
+    Raises:
+        ValueError: The images do not fit the model, there is no such layer or its output is no map,
+            or `place` is out of range.
+
+    Source: Luo et al., Understanding the Effective Receptive Field, NeurIPS 2016, arXiv 1701.04128.
+
+    Example:
+        >>> import numpy as np, keras_parc
+        >>> model = keras_parc.ParCNetXS(input_shape=(64, 64, 3), include_top=False)
+        >>> effective_receptive_field(model, np.random.rand(1, 64, 64, 3)).shape
+        (64, 64)
+    """
+    images = np.asarray(images, "float32")
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"`images` must be (n, height, width, channels) with n of at least 1, got "
+            f"{images.shape}."
+        )
+    if not all(0 <= part <= 1 for part in place):
+        raise ValueError(f"`place` must be two numbers from 0 to 1, got {place}.")
+    _check_image(model, images[0])
+    target = _map_layer(model, layer)
+
+    def centre(image):
+        answer = _run(model, image, target)[1]["map"][0]
+        row, column = (
+            round(part * (side - 1)) for part, side in zip(place, answer.shape[:2], strict=True)
+        )
+        return ops.sum(answer[row, column])
+
+    field = np.mean([np.abs(_gradient(centre, image)).sum(-1) for image in images], axis=0)
+    return (field / field.max()).astype("float32") if field.max() > 0 else field
+
+
+def fields_figure(fields: Mapping[str, np.ndarray]):
+    """Draw receptive fields side by side, dark where a pixel counts. Needs matplotlib.
+
+    Args:
+        fields: What `effective_receptive_field` returned, by title.
+
+    Returns:
+        A matplotlib figure. Under each field is the share of its pixels that, strongest first, make
+        up 95 % of all.
+
+    Example:
+        >>> figure = fields_figure({"even": np.ones((8, 8)), "spot": np.eye(8)})
+        >>> [axis.get_xlabel() for axis in figure.axes]
+        ['95 % in 95 % of the pixels', '95 % in 12 % of the pixels']
+    """
+    figure, axes = _row(len(fields))
+    for axis, (title, field) in zip(axes, fields.items(), strict=True):
+        # The square root shows what is weak but not nothing.
+        axis.imshow(np.sqrt(field), cmap="gray_r", vmin=0, vmax=1)
+        strongest = np.sort(field.ravel())[::-1].cumsum()
+        share = (np.searchsorted(strongest, 0.95 * strongest[-1] * (1 - 1e-6)) + 1) / field.size
+        axis.set(title=title, xticks=[], yticks=[])
+        axis.set_xlabel(f"95 % in {100 * share:.0f} % of the pixels")
+    return figure
+
+
+def kernels_figure(layer: layers.Layer, sides: Sequence[int], channels: int = 4):
+    """Draw what a ParC layer stores and what it makes of it for given sides. Needs matplotlib.
+
+    Args:
+        layer: A built `ParCV` or `ParCH`.
+        sides: Sides in positions of the map, each at least 1.
+        channels: How many channels to draw, the first ones.
+
+    Returns:
+        A matplotlib figure: the base kernel, and the instance kernel of each side, over the
+        distance in parts of the side.
+
+    Raises:
+        ValueError: The layer has no base kernel.
+
+    Source: equation 2 of the paper.
+
+    Example:
+        >>> import keras_parc
+        >>> layer = keras_parc.ParCV(8)
+        >>> layer.build((None, None, None, 4))
+        >>> len(kernels_figure(layer, sides=(6, 12)).axes)
+        3
+    """
+    from keras_parc.layers import align_corners_matrix
+
+    if not hasattr(layer, "base_kernel"):
+        raise ValueError(f"{layer.name!r} is no built ParC layer: it has no `base_kernel`.")
+    base = ops.convert_to_numpy(layer.base_kernel)
+    base = base.reshape(len(base), -1)[:, :channels]
+    resampled = {
+        f"instance kernel, side {n}": align_corners_matrix(len(base), n) @ base for n in sides
+    }
+    figure, axes = _row(1 + len(sides))
+    for axis, (title, kernel) in zip(
+        axes, {f"base kernel, {len(base)}": base, **resampled}.items(), strict=True
+    ):
+        for values, style in zip(kernel.T, _styles(), strict=False):
+            axis.plot(np.arange(len(kernel)) / len(kernel), values, "k", **style)
+        axis.set(title=title, xlabel="distance, parts of the side")
+    return figure
+
+
+def positions_figure(layers_: Mapping[str, layers.Layer]):
+    """Draw position embeddings as pictures, position by channel. Needs matplotlib.
+
+    Args:
+        layers_: Built `PositionEmbedding`, `ParCV` or `ParCH` layers, by title.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: A layer has no position embedding.
+
+    Example:
+        >>> import keras_parc
+        >>> layer = keras_parc.PositionEmbedding(8, along="height")
+        >>> layer.build((None, None, None, 4))
+        >>> positions_figure({"height": layer}).axes[0].get_ylabel()
+        'position'
+    """
+    figure, axes = _row(len(layers_))
+    for axis, (title, layer) in zip(axes, layers_.items(), strict=True):
+        if getattr(layer, "base_position", None) is None:
+            raise ValueError(f"{layer.name!r} has no position embedding `base_position`.")
+        values = ops.convert_to_numpy(layer.base_position)
+        most = np.abs(values).max()
+        axis.imshow(values, cmap="gray", vmin=-most, vmax=most, aspect="auto")
+        axis.set(title=title, xlabel="channel", ylabel="position")
+    return figure
+
+
+def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4):
+    """Draw pictures or single maps in a grid. Needs matplotlib.
+
+    Args:
+        pictures: `(height, width, 3)` RGB 0..255, or `(height, width)` of any range, by title.
+        columns: Pictures in a row.
+
+    Returns:
+        A matplotlib figure.
+
+    Example:
+        >>> len(pictures_figure({"a": np.ones((4, 4)), "b": np.ones((4, 4, 3))}).axes)
+        2
+    """
+    rows = -(-len(pictures) // columns)
+    figure, axes = _row(min(columns, len(pictures)), rows)
+    for axis in axes[len(pictures) :]:
+        axis.remove()
+    for axis, (title, picture) in zip(axes, pictures.items(), strict=False):
+        picture = np.asarray(picture)
+        axis.imshow(picture.astype("uint8") if picture.ndim == 3 else picture, cmap="gray")
+        axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def _row(columns: int, rows: int = 1):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def _styles() -> list[dict]:
+    """Lines that differ in black and white."""
+    return [
+        {"linestyle": line, "linewidth": width}
+        for width in (2, 0.8)
+        for line in ("-", "--", "-.", ":")
+    ]
+
+
+def _check_image(model, image: np.ndarray) -> None:
     if not hasattr(model, "_nodes_by_depth"):
-        raise ValueError("`grad_cam` takes a functional Keras model.")
+        raise ValueError("Expected a functional Keras model.")
     wanted = tuple(model.inputs[0].shape[1:])
     fits = len(wanted) == image.ndim == 3 and all(
         side in (None, own) for side, own in zip(wanted, image.shape, strict=True)
@@ -106,6 +302,9 @@ def _check(model, image: np.ndarray) -> None:
         raise ValueError(
             f"`image` must be {wanted}, as {model.name!r} takes it; got {image.shape}."
         )
+
+
+def _check_classifier(model) -> None:
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         shapes = [tuple(output.shape) for output in model.outputs]
         raise ValueError(f"{model.name!r} is no classifier: its outputs are {shapes}.")
@@ -184,4 +383,4 @@ def _gradient(function: Callable, x: np.ndarray) -> np.ndarray:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(function(x), x)
         return gradient.cpu().numpy()
-    raise RuntimeError(f"`grad_cam` needs TensorFlow, JAX or PyTorch, Keras runs on {backend!r}.")
+    raise RuntimeError(f"Gradients need TensorFlow, JAX or PyTorch, Keras runs on {backend!r}.")

@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_parc
 from keras_parc.data import digit_scene
-from keras_parc.demo import QUICK, run_demo
+from keras_parc.demo import demo_settings, run_demo
 from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite.timing import interleaved
@@ -21,7 +21,7 @@ from keras_parc.predict import classify, load_image
 @pytest.fixture(scope="module")
 def report_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    run_demo(folder, QUICK)
+    run_demo(folder, demo_settings(quick=True))
     return folder
 
 
@@ -41,6 +41,12 @@ def test_report(report_folder):
     with Image.open(report_folder / "report.png") as picture:
         assert picture.width > 1000
     assert [p.name for p in report_folder.glob(".*")] == []
+
+
+def test_demo_of_a_task_that_is_none(tmp_path, run_cli):
+    code, _, errors = run_cli("demo", "--task", "translation", "--out", tmp_path / "report")
+    assert code == 2
+    assert "`task` must be one of classification" in errors
 
 
 def test_files_of_the_report_agree_with_keras(report_folder):

@@ -1,4 +1,4 @@
-"""Grad-CAM: finds what speaks for a class, on every backend."""
+"""Grad-CAM and receptive fields find what they should, on every backend; the pictures show it."""
 
 import keras
 import numpy as np
@@ -6,7 +6,14 @@ import pytest
 from keras import layers, ops
 
 import keras_parc
-from keras_parc.visualize import overlay
+from keras_parc.visualize import (
+    effective_receptive_field,
+    fields_figure,
+    kernels_figure,
+    overlay,
+    pictures_figure,
+    positions_figure,
+)
 
 pytestmark = pytest.mark.any_backend
 
@@ -110,3 +117,67 @@ def test_overlay():
     np.testing.assert_array_equal(overlay(np.full((4, 6, 3), 100), heat, 0.0), 100)
     with pytest.raises(ValueError, match=r"size of `heat` \(4, 6\), got \(6, 4, 3\)"):
         overlay(np.zeros((6, 4, 3)), heat)
+
+
+def field_of(*middle, images=None):
+    """The field of a model of one input channel, all kernels 1."""
+    image = x = keras.Input((9, 7, 1))
+    for layer in middle:
+        x = layer(x)
+    model = keras.Model(image, x)
+    for weight in model.trainable_weights:
+        weight.assign(ops.ones_like(weight))
+    images = np.ones((2, 9, 7, 1)) if images is None else images
+    return effective_receptive_field(model, images)
+
+
+def test_receptive_fields():
+    """A 3x3 sees 3x3; two see 5x5, most in the middle; ParC sees its row or column, and all."""
+    three = field_of(layers.DepthwiseConv2D(3, padding="same"))
+    assert sorted(zip(*np.nonzero(three), strict=True)) == [
+        (row, column) for row in (3, 4, 5) for column in (2, 3, 4)
+    ]
+    five = field_of(*(layers.DepthwiseConv2D(3, padding="same") for _ in range(2)))
+    np.testing.assert_allclose(five[4, 1:6], np.float32([3, 6, 9, 6, 3]) / 9, rtol=1e-5)
+    column = field_of(keras_parc.ParCV(9))
+    assert (column > 0).sum(0).tolist() == [0, 0, 0, 9, 0, 0, 0]
+    assert field_of(keras_parc.ParCV(9), keras_parc.ParCH(7)).min() > 0
+
+
+def test_receptive_field_of_a_place_and_a_layer():
+    model = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4)
+    images = np.random.default_rng(0).random((1, 64, 64, 3))
+    corner = effective_receptive_field(model, images, layer="stem_act", place=(0, 1))
+    seen = np.argwhere(corner > 0)
+    assert seen[:, 0].max() < 4
+    assert seen[:, 1].min() > 59
+    assert (effective_receptive_field(model, images) > 0).mean() > 0.99
+    with pytest.raises(ValueError, match="has no layer 'none'"):
+        effective_receptive_field(model, images, layer="none")
+    with pytest.raises(ValueError, match="two numbers from 0 to 1"):
+        effective_receptive_field(model, images, place=(0, 2))
+    with pytest.raises(ValueError, match="n of at least 1"):
+        effective_receptive_field(model, images[:0])
+
+
+def test_figures():
+    pytest.importorskip("matplotlib", reason="matplotlib (the extra 'plots') is not installed")
+    spot = np.zeros((10, 10))
+    spot[5, 5] = 1
+    figure = fields_figure({"all": np.ones((10, 10)), "spot": spot})
+    labels = [axis.get_xlabel() for axis in figure.axes]
+    assert labels == ["95 % in 95 % of the pixels", "95 % in 1 % of the pixels"]
+    layer = keras_parc.ParCV(5)
+    layer.build((None, None, None, 2))
+    layer.base_kernel.assign(
+        ops.reshape(ops.arange(10, dtype="float32"), tuple(layer.base_kernel.shape))
+    )
+    lines = kernels_figure(layer, sides=(9,)).axes[1].get_lines()
+    np.testing.assert_allclose(lines[0].get_ydata(), np.arange(9.0), atol=1e-5)
+    shown = positions_figure({"V": layer}).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(shown, ops.convert_to_numpy(layer.base_position))
+    assert len(pictures_figure({str(i): np.ones((4, 4)) for i in range(5)}).axes) == 5
+    with pytest.raises(ValueError, match="no `base_kernel`"):
+        kernels_figure(layers.Dense(2), sides=(4,))
+    with pytest.raises(ValueError, match="no position embedding"):
+        positions_figure({"dense": layers.Dense(2)})

@@ -53,10 +53,7 @@ def entries() -> list[Entry]:
     for dtype in DTYPES:
         rows.append(Entry("parc_net_s", ParCNetS, form="plain", dtype=dtype))
         rows += [Entry(name, each, dtype=dtype) for name, each in build.items()]
-        rows += [
-            Entry(name, build[name], form="portable", dtype=dtype)
-            for name in ("parc_net_s", "parc_net_xs", "mobilevit_s")
-        ]
+        rows += [Entry(name, each, form="portable", dtype=dtype) for name, each in build.items()]
         rows += [Entry("parc_net_s", ParCNetS, side=side, dtype=dtype) for side in SIZES]
         if importlib.util.find_spec("kimm"):
             rows.append(Entry("kimm_mobilevit_s", _kimm, form="own", dtype=dtype))
