@@ -279,6 +279,6 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         app()
-    except (OSError, RuntimeError, ValueError, FloatingPointError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, FloatingPointError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)
         sys.exit(2)
