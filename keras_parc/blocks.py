@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import initializers, layers, ops
 
+from keras_parc.grouped import ExpandingDepthwiseConv2D, GroupedConv2D
 from keras_parc.layers import ParCH, ParCV, PositionEmbedding
 
 Tensor = Any  # A KerasTensor while a model is built.
@@ -71,13 +72,15 @@ def conv(
     if groups == x.shape[-1] and groups > 1:
         # The authors' fan-out counts all output channels, whatever the groups.
         deviation = (2.0 / (filters * kernel_size**2)) ** 0.5
-        return layers.DepthwiseConv2D(
+        depthwise = ExpandingDepthwiseConv2D if filters > groups else layers.DepthwiseConv2D
+        return depthwise(
             kernel_size,
             depth_multiplier=filters // groups,
             depthwise_initializer=initializer or initializers.RandomNormal(stddev=deviation),
             **shared,
         )(x)
-    return layers.Conv2D(
+    convolution = GroupedConv2D if groups > 1 else layers.Conv2D
+    return convolution(
         filters, kernel_size, groups=groups, kernel_initializer=initializer or fan_out(), **shared
     )(x)
 

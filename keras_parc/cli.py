@@ -188,6 +188,61 @@ def benchmark_data(
     Console().print(f"pipeline to read and decode: {rates['pipeline_to_decode']:.2f}")
 
 
+@app.command()
+def benchmark(
+    train: Annotated[
+        bool, typer.Option("--train", help="Images per second of training, model by model.")
+    ] = False,
+    forms: Annotated[
+        bool, typer.Option("--forms", help="Forms of ParC-Net's convolutions, with gradients.")
+    ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="For --train; repeatable. Default: mobilevit_s, parc_net_s, and kimm's."),
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="For --train: side of the images.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="For --train: steps of a measurement.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Measurements of each.")] = 5,
+    mixed_precision: Annotated[
+        str, typer.Option(help="For --train: none, float16 or bfloat16.")
+    ] = "none",
+    jit: Annotated[bool, typer.Option("--jit", help="Have XLA compile on TensorFlow.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Add the figures to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure training in turn: models, or forms of a convolution. KERAS_BACKEND says on what."""
+    if train == forms:
+        raise ValueError("Choose what to measure: --train or --forms.")
+    from keras_parc.training.benchmark import KIMM, add_rows, training_rates
+    from keras_parc.training.forms import compare_forms
+
+    if train:
+        shown = ["model", "images_per_second", "speed_ratio"]
+        rows = training_rates(
+            model or None,
+            **{"size": size, "batch": batch, "steps": steps, "rounds": rounds},
+            **{"mixed_precision": mixed_precision, "jit": jit},
+        )
+    else:
+        shown = ["convolution", "side", "channels", "form", "median_ms", "ratio"]
+        rows = compare_forms(batch, rounds, jit)
+    if csv is not None:
+        add_rows(csv, rows)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(*(name.replace("_", " ") for name in shown))
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in shown))
+    Console().print(table)
+    first = rows[0]
+    compiled = ", compiled by XLA" if first["jit"] else ""
+    Console().print(f"{first['backend']} {first['version']}{compiled} on {first['device']}")
+    if train and not model and KIMM not in [row["model"] for row in rows]:
+        Console().print("Without MobileViT-S of kimm: pip install --no-deps kimm==0.2.5 adds it.")
+
+
 @app.command("import")
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],
@@ -229,6 +284,6 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         app()
-    except (OSError, RuntimeError, ValueError, FloatingPointError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, FloatingPointError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,8 +3,7 @@
 Zhang, Hu, Wang: ParC-Net, ECCV 2022 (arXiv 2203.03952), section 3.1, equations 1 and 2.
 
 `ParCV` runs along the height (down a column), `ParCH` along the width (along a row). Both add a
-position embedding, then convolve depthwise with a kernel as long as the side they run along, over
-the input tiled with itself:
+position embedding, then convolve depthwise with a kernel as long as the side they run along:
 
     out[i] = sum_j kernel[j] * (x + position)[(i + j) mod n],    n = the side
 
@@ -51,6 +50,36 @@ def align_corners_matrix(stored: int, length):
     return xp.maximum(last - distance, 0.0) / last
 
 
+def circular_conv(x, kernel, axis: int, side):
+    """Convolve every channel circularly by its own kernel, as a product with a circulant matrix.
+
+    `out[i] = sum_j kernel[j] * x[(i + j) mod side]`. Backends run a depthwise convolution with a
+    kernel this long tap by tap, and its gradient slower still: `keras_parc.training.forms` compares
+    the two and others, `keras_parc/training/results/forms.csv` has the times.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        kernel: `(side, channels)`.
+        axis: 1, along the height, or 2, along the width.
+        side: The length of that axis: an int, or an integer scalar tensor.
+
+    Returns:
+        A tensor of the shape of `x`.
+
+    Example:
+        >>> import numpy as np
+        >>> circular_conv(np.ones((1, 3, 5, 2), "float32"), np.ones((3, 2), "float32"), 1, 3).shape
+        (1, 3, 5, 2)
+    """
+    place = np.arange(side) if isinstance(side, int) else ops.arange(side)
+    first, second = place[:, None], place[None, :]
+    taps = (second - first if axis == 1 else first - second) % side
+    matrix = ops.take(ops.transpose(kernel), taps, axis=1)  # (channels, side, side)
+    x = ops.transpose(x, (0, 3, 1, 2))  # (batch, channels, height, width)
+    x = ops.matmul(matrix, x) if axis == 1 else ops.matmul(x, matrix)
+    return ops.transpose(x, (0, 2, 3, 1))
+
+
 def _positive(name: str, value) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}.")
@@ -84,12 +113,19 @@ class _AlongOneAxis(keras.layers.Layer):
         return ops.shape(x)[self._axis] if side is None else side
 
     def _instance(self, base, x):
-        """Resample `base` (stored length, channels ...) to the side of `x`, shaped to broadcast."""
+        """Resample `base`, (stored length, channels ...), to the side of `x`."""
         side = self._side(x)
-        if not (isinstance(side, int) and side == self._length):
-            matrix = ops.cast(align_corners_matrix(self._length, side), base.dtype)
-            base = ops.tensordot(matrix, base, axes=1)
-        return ops.expand_dims(base, 1 if self._axis == 1 else 0)
+        if isinstance(side, int) and side == self._length:
+            return base
+        matrix = ops.cast(align_corners_matrix(self._length, side), base.dtype)
+        return ops.tensordot(matrix, base, axes=1)
+
+    def _along(self, instance):
+        """Shape what varies along the side, (side, channels ...), to broadcast over a map."""
+        return ops.expand_dims(instance, 1 if self._axis == 1 else 0)
+
+    def _embedded(self, x):
+        return x + self._along(self._instance(self.base_position, x))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -137,7 +173,7 @@ class PositionEmbedding(_AlongOneAxis):
         )
 
     def call(self, x):
-        return x + self._instance(self.base_position, x)
+        return self._embedded(x)
 
     def get_config(self):
         return super().get_config() | {
@@ -195,17 +231,20 @@ class _ParC(_AlongOneAxis):
 
     def call(self, x):
         if self.position_embedding:
-            x = x + self._instance(self.base_position, x)
+            x = self._embedded(x)
         kernel = self._instance(self.base_kernel, x)
+        if self.depthwise:
+            x = circular_conv(x, kernel, self._axis, self._side(x))
+        else:
+            x = self._convolve_densely(x, kernel)
+        return x + self.bias if self.use_bias else x
+
+    def _convolve_densely(self, x, kernel):
+        """A dense kernel, (side, channels in, channels out), over the map tiled with itself."""
         wrap = self._side(x) - 1
         head = x[:, :wrap] if self._axis == 1 else x[:, :, :wrap]
         tiled = ops.concatenate([x, head], axis=self._axis)
-        if self.depthwise:
-            convolve, kernel = ops.depthwise_conv, ops.expand_dims(kernel, -1)
-        else:
-            convolve = ops.conv
-        x = convolve(tiled, kernel, padding="valid", data_format="channels_last")
-        return x + self.bias if self.use_bias else x
+        return ops.conv(tiled, self._along(kernel), padding="valid", data_format="channels_last")
 
     def get_config(self):
         return super().get_config() | {
@@ -223,8 +262,8 @@ class _ParC(_AlongOneAxis):
 class ParCV(_ParC):
     """Position-aware circular convolution along the height (down each column).
 
-    Adds the position embedding, tiles the input with itself along the height and convolves
-    depthwise with a kernel as long as the height: every output sees the whole column.
+    Adds the position embedding and convolves depthwise and circularly with a kernel as long as the
+    height: every output sees the whole column.
 
     Args:
         kernel_length: Stored length of `base_kernel` and `base_position`, at least 1: the side of

@@ -6,9 +6,11 @@ say why.
 
 import functools
 import http.server
+import io
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import urllib.parse
 
@@ -28,6 +30,7 @@ from clients import (
 
 import keras_parc
 import squares
+from image_files import encoded, odd_files, picture
 from keras_parc.cli import main
 
 
@@ -181,3 +184,46 @@ def browse(chromium, server, tmp_path):
         return server.report[0]
 
     return open_page
+
+
+@pytest.fixture(scope="session")
+def imagenet(tmp_path_factory):
+    """`imagenet2012` prepared by TFDS from archives like those of the ImageNet site."""
+    import tensorflow_datasets as tfds
+
+    root = tmp_path_factory.mktemp("tfds")
+    manual = root / "downloads" / "manual"
+    manual.mkdir(parents=True)
+
+    def add(archive, name, data):
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+
+    odd = odd_files()
+    with tarfile.open(manual / "ILSVRC2012_img_train.tar", "w") as archive:
+        for number, synset in enumerate(("n01440764", "n01443537", "n15075141")):
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as images:
+                for index in range(14):
+                    name = f"{synset}_{index}.JPEG"
+                    add(images, name, encoded(picture(20 * number + index)))
+                if number == 1:
+                    add(images, f"{synset}_100.JPEG", odd["truncated.jpg"])
+                    add(images, f"{synset}_101.JPEG", odd["corrupt.jpg"])
+            add(archive, f"{synset}.tar", inner.getvalue())
+    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
+        for index in range(6):
+            add(archive, f"ILSVRC2012_val_{index + 1:08d}.JPEG", encoded(picture(index)))
+    builder = tfds.builder("imagenet2012", data_dir=root)
+    builder.download_and_prepare()
+    return root
+
+
+@pytest.fixture
+def mocked_imagenet(imagenet):
+    """TFDS' mock data for imagenet2012, with the sizes of the set prepared above."""
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=44, data_dir=str(imagenet)):
+        yield

@@ -1,10 +1,8 @@
 """Image-classification data: order, resuming, sharding, damaged files, ImageNet, speed."""
 
-import io
 import itertools
 import json
 import logging
-import tarfile
 
 import numpy as np
 import pytest
@@ -42,38 +40,6 @@ def damaged(folder, tmp_path_factory):
         target.write_bytes(path.read_bytes())
     for name, data in odd_files().items():
         (root / "train" / "odd" / name).write_bytes(data)
-    return root
-
-
-@pytest.fixture(scope="session")
-def imagenet(tmp_path_factory):
-    """`imagenet2012` prepared by TFDS from archives like those of the ImageNet site."""
-    root = tmp_path_factory.mktemp("tfds")
-    manual = root / "downloads" / "manual"
-    manual.mkdir(parents=True)
-
-    def add(archive, name, data):
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        archive.addfile(info, io.BytesIO(data))
-
-    odd = odd_files()
-    with tarfile.open(manual / "ILSVRC2012_img_train.tar", "w") as archive:
-        for number, synset in enumerate(("n01440764", "n01443537", "n15075141")):
-            inner = io.BytesIO()
-            with tarfile.open(fileobj=inner, mode="w") as images:
-                for index in range(14):
-                    name = f"{synset}_{index}.JPEG"
-                    add(images, name, encoded(picture(20 * number + index)))
-                if number == 1:
-                    add(images, f"{synset}_100.JPEG", odd["truncated.jpg"])
-                    add(images, f"{synset}_101.JPEG", odd["corrupt.jpg"])
-            add(archive, f"{synset}.tar", inner.getvalue())
-    with tarfile.open(manual / "ILSVRC2012_img_val.tar", "w") as archive:
-        for index in range(6):
-            add(archive, f"ILSVRC2012_val_{index + 1:08d}.JPEG", encoded(picture(index)))
-    builder = tfds.builder("imagenet2012", data_dir=root)
-    builder.download_and_prepare()
     return root
 
 
@@ -260,13 +226,6 @@ def test_imagenet_from_archives_to_batches(imagenet):
     assert images.shape == (6, 64, 64, 3)
     assert labels.shape == (6, 1000)
     assert (labels.sum(axis=1) == 1).all()
-
-
-@pytest.fixture
-def mocked_imagenet(imagenet):
-    """TFDS' mock data for imagenet2012, with the sizes of the set prepared above."""
-    with tfds.testing.mock_data(num_examples=44, data_dir=str(imagenet)):
-        yield
 
 
 def test_imagenet_through_mock_data(mocked_imagenet):

@@ -17,8 +17,9 @@ def interleaved(
         warm_up: Calls of each before, not timed.
 
     Returns:
-        Name to `median_ms`, `p10_ms`, `p90_ms` in milliseconds and `ratio` of the medians to the
-        first function's. Compare ratios; the absolute times belong to this machine and moment.
+        Name to `median_ms`, `p10_ms`, `p90_ms` in milliseconds and `ratio`, the median of the
+        ratios to the first function's time in the same round. Compare ratios; the absolute times
+        belong to this machine and moment.
 
     Example:
         >>> sorted(interleaved({"a": lambda: None}, rounds=3)["a"])
@@ -31,13 +32,13 @@ def interleaved(
             function()
             if turn >= warm_up:
                 times[name].append(1e3 * (time.perf_counter() - start))
-    first = np.median(next(iter(times.values())))
+    first = np.array(next(iter(times.values())))
     return {
         name: {
             "median_ms": float(np.median(values)),
             "p10_ms": float(np.percentile(values, 10)),
             "p90_ms": float(np.percentile(values, 90)),
-            "ratio": float(np.median(values) / first),
+            "ratio": float(np.median(values / first)),
         }
         for name, values in times.items()
     }
