@@ -72,7 +72,7 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     steps = (rate - recipe["start_rate"]) / (recipe["peak_rate"] - recipe["start_rate"]) * 3000 + 1
     assert steps == pytest.approx(round(steps), abs=1e-3)
     assert 8 <= steps <= 22
-    model = load_classifier(out / "model.keras")
+    model = load_model(out / "model.keras")
     assert model.output_shape == (None, 1000)
     before = keras_parc.ParCNetS(input_shape=(32, 32, 3), include_preprocessing=True)
     assert model.count_params() == before.count_params()
