@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 from functools import partial
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import keras_parc
 import small_training
 from backends import gradients
 from keras_parc.grouped import ExpandingDepthwiseConv2D, GroupedConv2D, grouped_conv
@@ -178,3 +180,22 @@ def test_kimm_is_named_where_it_is_missing(run_cli, two_models, monkeypatch):
     code, output, _ = run_cli("benchmark", "--train", *("--size", 32, "--batch", 1, "--rounds", 1))
     assert code == 0
     assert "Without MobileViT-S of kimm" in output
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="export needs TensorFlow")
+def test_the_papers_forms_are_what_a_plain_conversion_starts_from(tmp_path):
+    """A long depthwise convolution over the tiled map, and a grouped one, with the same results."""
+    image = keras.Input((12, 6, 3))
+    x = layers.Conv2D(8, 3, padding="same")(image)
+    x = GroupedConv2D(4, 1, groups=4)(keras_parc.ParCV(12)(x))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    found = {}
+    for name, forms_of in {"paper": forms.as_in_the_paper(), "ours": nullcontext()}.items():
+        with forms_of:
+            path = keras_parc.to_tflite(model, tmp_path / f"{name}.tflite", rewrite=False)
+        found[name] = keras_parc.TFLiteModel(path)
+    assert "DEPTHWISE_CONV_2D" in found["paper"].operators()
+    assert "DEPTHWISE_CONV_2D" not in found["ours"].operators()
+    images = np.random.default_rng(0).random((2, 12, 6, 3), "float32")
+    scores = [each(images) for each in found.values()]
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-6)

@@ -4,6 +4,7 @@ Weights are random, with BatchNorms that fit them: time does not depend on more.
 0..255, float32.
 """
 
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -21,6 +22,7 @@ from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.process import conversion_process
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.training.forms import as_in_the_paper
 
 SIZES = (160, 192, 224, 288, 320, 384, 512)
 DTYPES = {"fp32": None, "int8": "int8"}
@@ -33,7 +35,7 @@ class Entry:
     model: str
     build: Callable[..., keras.Model]
     side: int = 256
-    form: str = "rewritten"  # "plain": converted as the model is; else a target of `deploy`
+    form: str = "rewritten"  # "plain": as in the paper; else a target of `deploy`
     dtype: str = "fp32"
 
     @property
@@ -96,14 +98,16 @@ def _write(entry: Entry, path: Path) -> None:
                 calibration if entry.dtype == "int8" else None,
             )
         return
-    to_tflite(
-        model,
-        path,
-        quantize=DTYPES[entry.dtype],
-        calibration=images,
-        rewrite=entry.form != "plain",
-        target="portable" if entry.form == "portable" else "litert",
-    )
+    plain = entry.form == "plain"
+    with as_in_the_paper() if plain else contextlib.nullcontext():
+        to_tflite(
+            model,
+            path,
+            quantize=DTYPES[entry.dtype],
+            calibration=images,
+            rewrite=not plain,
+            target="portable" if entry.form == "portable" else "litert",
+        )
 
 
 def _settle(model: keras.Model, images: np.ndarray) -> None:

@@ -4,13 +4,16 @@ All forms of one convolution give the same result. The layers use the one named 
 `results/forms.csv` beside this file has the times that chose it.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from unittest import mock
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_parc import grouped, layers
 from keras_parc.grouped import grouped_conv
 from keras_parc.layers import circular_conv
 from keras_parc.lite.timing import interleaved
@@ -155,6 +158,27 @@ def compare_forms(
             for key, each in times.items()
         ]
     return rows
+
+
+@contextlib.contextmanager
+def as_in_the_paper() -> Iterator[None]:
+    """Within, layers compute in the paper's form and in Keras' own: for comparison.
+
+    Example:
+        >>> layer = layers.ParCV(3)
+        >>> with as_in_the_paper():
+        ...     layer(np.ones((1, 3, 2, 4), "float32")).shape == (1, 3, 2, 4)
+        True
+    """
+
+    def convolve(x, kernel, axis, side):
+        return tiled(x, kernel, axis)
+
+    with (
+        mock.patch.object(layers, "circular_conv", convolve),
+        mock.patch.object(grouped, "_has_own", return_value=True),
+    ):
+        yield
 
 
 def with_gradients(form: Form, jit: bool = False) -> Callable[..., tuple]:
