@@ -28,7 +28,8 @@ from keras_parc.parc_mobilenet_v2 import ParCMobileNetV2
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.parc_resnet import ParCResNet50
 from keras_parc.plug_in import parcify
-from keras_parc.ssd_lite import SSDLite, SSDParCNetS, ssd_anchors, ssd_losses, ssd_targets
+from keras_parc.ssd_lite import SSDLite, SSDParCNetS, ssd_anchors
+from keras_parc.ssd_loss import ssd_losses, ssd_targets
 from keras_parc.visualize import grad_cam
 from keras_parc.weights.presets import Preset, list_presets
 

@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_parc
 import squares
-from keras_parc import boxes, ssd_lite
+from keras_parc import boxes, ssd_loss
 from keras_parc.weights.names import load_state_dict
 from reference import TOLERANCE, error, image, outputs, state_dict
 
@@ -128,7 +128,7 @@ def test_mistakes_are_noticed(monkeypatch):
             patched.setattr(boxes, name, value)
             assert not same_matching(golden, anchors)
     assert not same_matching(golden, golden["anchors"])  # x before y
-    monkeypatch.setattr(ssd_lite, "NEGATIVES", 2)
+    monkeypatch.setattr(ssd_loss, "NEGATIVES", 2)
     assert error(sum(losses(256, found(256)).values()), golden["loss"]) > TOLERANCE
 
 

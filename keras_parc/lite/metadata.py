@@ -319,7 +319,10 @@ def _detections(model, shapes, metadata, anchors):
     raw = len(roles) == 2 and anchors is not None
     wanted = RAW_DETECTIONS if raw else tuple(DETECTIONS)
     if sorted(roles, key=str) != sorted(wanted):
-        raise ValueError(f"A detector has outputs named after {list(wanted)}, got {names}.")
+        count = "two" if raw else "four"
+        raise ValueError(
+            f"A detector has {count} outputs, named after {list(wanted)}: got {names}."
+        )
     box = {"index": (1, 0, 3, 2), "type": 1, "coordinate_type": 0}  # top, left, bottom, right: 0..1
     location = {"content_properties": ("BoundingBoxProperties", box)}
     feature = {"content_properties": ("FeatureProperties", {})}

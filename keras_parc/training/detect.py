@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from keras_parc.boxes import detections
-from keras_parc.ssd_lite import ssd_anchors, ssd_losses
+from keras_parc.ssd_lite import ssd_anchors
+from keras_parc.ssd_loss import ssd_losses
 from keras_parc.training.recipes import MODELS
 from keras_parc.training.task import Task
 
