@@ -197,8 +197,8 @@ def detections(
         >>> anchors = np.array([[0.5, 0.5, 0.4, 0.2]], "float32")
         >>> outputs = {"boxes": np.zeros((1, 1, 4)), "scores": np.array([[[0.0, 9.0, 0.0]]])}
         >>> found = detections(outputs, anchors)[0]
-        >>> found["labels"].tolist(), found["boxes"].round(2).tolist()
-        ([0], [[0.3, 0.4, 0.7, 0.6]])
+        >>> found["labels"].tolist(), (10 * found["boxes"]).round().tolist()
+        ([0], [[3.0, 4.0, 7.0, 6.0]])
     """
     for name, share in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
         if not 0 <= share <= 1:

@@ -26,8 +26,9 @@ def grouped_conv(x, kernel, strides=(1, 1), padding="valid", dilation_rate=(1, 1
 
     Example:
         >>> import numpy as np
-        >>> grouped_conv(np.ones((1, 5, 5, 4), "float32"), np.ones((1, 1, 2, 6), "float32")).shape
-        (1, 5, 5, 6)
+        >>> y = grouped_conv(np.ones((1, 5, 5, 4), "float32"), np.ones((1, 1, 2, 6), "float32"))
+        >>> y.shape == (1, 5, 5, 6)
+        True
     """
     rows, columns, inside, filters = kernel.shape
     groups = x.shape[-1] // inside

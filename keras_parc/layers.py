@@ -68,8 +68,9 @@ def circular_conv(x, kernel, axis: int, side):
 
     Example:
         >>> import numpy as np
-        >>> circular_conv(np.ones((1, 3, 5, 2), "float32"), np.ones((3, 2), "float32"), 1, 3).shape
-        (1, 3, 5, 2)
+        >>> y = circular_conv(np.ones((1, 3, 5, 2), "float32"), np.ones((3, 2), "float32"), 1, 3)
+        >>> y.shape == (1, 3, 5, 2)
+        True
     """
     place = np.arange(side) if isinstance(side, int) else ops.arange(side)
     first, second = place[:, None], place[None, :]
