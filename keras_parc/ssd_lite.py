@@ -64,7 +64,7 @@ def SSDLite(
         >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 96, 3))
         >>> model = keras_parc.SSDLite(backbone, classes=10)
         >>> {name: output.shape for name, output in model.output.items()}
-        {'boxes': (None, 202, 4), 'scores': (None, 202, 11)}
+        {'boxes': (None, 208, 4), 'scores': (None, 208, 11)}
     """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
@@ -280,7 +280,7 @@ def ssd_anchors(model: keras.Model, image_size: tuple[int, int] | None = None) -
         >>> import keras_parc
         >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
         >>> keras_parc.ssd_anchors(keras_parc.SSDLite(backbone, classes=2)).shape
-        (34, 4)
+        (52, 4)
     """
     anchors, sizes = anchor_layout(model, image_size)
     return anchors.on(sizes)
