@@ -96,7 +96,14 @@ def training_batches(
         lambda number, step: tf.data.Dataset.from_tensors((number, step)).repeat(step[2])
     )
     salt = np.random.default_rng([seed, epoch, 1]).integers(2**62)  # 1: not that of the order
-    spares, spare_data, spare_targets = _spares(builder, split, annotation, skip_unusual)
+    first_size = tf.constant(steps[0, :2], tf.int32)
+    spares, spare_data, spare_targets = _spares(
+        builder,
+        split,
+        annotation,
+        skip_unusual,
+        lambda data, target: example(data, target, first_size, tf.zeros(2, tf.int64)),
+    )
     guard = _Guard(SkippedImages() if skipped is None else skipped, skip_unusual, reason)
     example = tf.function(example)  # traced once, for an image and for what stands in
 
@@ -240,13 +247,14 @@ class _Guard:
         return True
 
 
-def _spares(builder, split, annotation, skip_unusual):
-    """Number, files and targets of the first images that are sound."""
+def _spares(builder, split, annotation, skip_unusual, made):
+    """Number, files and targets of the first images of which `made` can make an example."""
 
     def sound(name, data, target):
         if skip_unusual:
             tf.debugging.assert_equal(kind_of(data), RGB)
-        return tf.size(decode(data)), data, target
+        image, _ = made(data, target)
+        return tf.size(decode(data)) + tf.size(image), data, target
 
     records = evaluation_records(builder, split, annotation=annotation)
     found = records.take(_PROBES).map(sound).ignore_errors().take(_SPARES)
