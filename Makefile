@@ -8,8 +8,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Tests in two processes, a file's in one: fixtures of a file are made once.
 TWO := --numprocesses 2 --dist loadfile
 
-.PHONY: demo test benchmark test-torch test-runtimes test-arm test-web test-mediapipe runtimes \
-  lint format readme docs lock clean
+.PHONY: demo test benchmark benchmark-train test-torch test-runtimes test-arm test-web \
+  test-mediapipe runtimes lint format readme docs lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -51,6 +51,21 @@ benchmark: $(VENV)/.installed
 	cd build/benchmark && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/emulation/compare.py \
 	  *_256_rewritten_*.tflite *_plain_*.tflite kimm_*.tflite --targets arm64 --rel 0.05 \
 	  --csv $(CURDIR)/tflite/results/arm64.csv
+	$(BIN)/python .ci/update_readme.py
+
+# Training on TensorFlow, without and with XLA, on JAX and on PyTorch: some minutes each, most of
+# them XLA's, which is why it gets smaller batches. Leave the machine alone meanwhile.
+TRAINING := keras_parc/training/results
+benchmark-train: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --target build/kimm --upgrade kimm==0.2.5
+	$(BIN)/pip install --quiet torch==2.13.0
+	rm -f $(TRAINING)/rates.csv $(TRAINING)/forms.csv
+	export PYTHONPATH=build/kimm; \
+	for run in "tensorflow 8" "tensorflow 2 --jit" "jax 2" "torch 8"; do set -- $$run; \
+	  KERAS_BACKEND=$$1 $(BIN)/keras-parc benchmark --train --steps 1 --batch $$2 $$3 \
+	    --csv $(TRAINING)/rates.csv || exit; \
+	  KERAS_BACKEND=$$1 $(BIN)/keras-parc benchmark --forms --batch $$2 $$3 \
+	    --csv $(TRAINING)/forms.csv || exit; done
 	$(BIN)/python .ci/update_readme.py
 
 readme: $(VENV)/.installed

@@ -15,8 +15,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def read(name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file of results."""
+def read(name: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, by default one of `tflite/results`."""
     with (RESULTS / name).open(newline="") as file:
         return list(csv.DictReader(file))
 

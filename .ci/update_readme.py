@@ -13,6 +13,7 @@ from pathlib import Path
 import benchmark_tables
 import convnet_tables
 import runtime_tables
+import training_tables
 from tables import RESULTS, size, table
 
 import keras_parc
@@ -69,6 +70,8 @@ TABLES = {
         "ratios": benchmark_tables.ratios,
         "latency": benchmark_tables.models,
         "sizes": benchmark_tables.sizes,
+        "training_rates": training_tables.rates,
+        "training_forms": training_tables.forms,
     },
 }
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.

@@ -21,7 +21,10 @@ class Classification(Task):
         return {"short_side": recipe.short_side, "one_hot": True}
 
     def trained(self, side):
-        return self._model(side, classifier_activation=None)
+        model = self._model(side, classifier_activation=None)
+        # In mixed precision too: TensorFlow finds no best five in float16.
+        logits = keras.layers.Activation("linear", dtype="float32", name="logits")(model.output)
+        return keras.Model(model.inputs, logits, name=model.name)
 
     def averaged(self):
         return self._model(self.recipe.size)
