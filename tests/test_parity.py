@@ -143,7 +143,7 @@ def test_swapped_axes_are_noticed():
 
 
 def test_padding_as_keras_same_is_noticed(monkeypatch):
-    def same(x, filters, kernel_size=1, strides=1, groups=1, use_bias=False, name=None, dilation=1):
+    def same(x, filters, kernel_size=1, strides=1, groups=1, use_bias=False, name=None, **_):
         if groups == x.shape[-1] and groups > 1:
             return keras.layers.DepthwiseConv2D(
                 kernel_size,
