@@ -117,21 +117,26 @@ def test_our_detector(detector_files, found_by_keras, tmp_path, quantize, raw):
     images, expected = found_by_keras
     content = detector_files[quantize, raw].read_bytes()
     answer = mediapipe("detect", content, images.astype("uint8"), tmp_path)
-    found = []
-    for result in answer["results"]:
-        left, top, width, height = np.array([each[2] for each in result]).reshape(-1, 4).T
-        found.append(
-            {
-                "boxes": np.stack([top, left, top + height, left + width], 1) / squares.SIDE,
-                "scores": np.array([each[1] for each in result]),
-                "labels": np.array([squares.LABELS.index(each[0]) for each in result]),
-            }
-        )
-    overlaps, differences = squares.paired(found, expected)
-    assert len(overlaps) >= 24
-    # MediaPipe tells whole pixels: one in twenty.
-    assert overlaps.min() > 0.85
-    assert differences.max() <= (0.1 if quantize else 1e-3)
+    seen = 0
+    # It cuts left, top, width and height down to whole pixels.
+    slack = 1.0 if quantize else 0.01
+    for result, theirs in zip(answer["results"], expected, strict=True):
+        sure = theirs["scores"] > 0.6
+        for box, score, label in zip(
+            theirs["boxes"][sure], theirs["scores"][sure], theirs["labels"][sure], strict=True
+        ):
+            top, left, bottom, right = box * squares.SIDE
+            wanted = np.array([left, top, right - left, bottom - top])
+            distances = [
+                (np.abs(np.array(corner) + 0.5 - wanted).max(), abs(value - score))
+                for name, value, corner in result
+                if name == squares.LABELS[label]
+            ]
+            pixels, difference = min(distances)
+            assert pixels <= 0.5 + slack
+            assert difference <= (0.1 if quantize else 1e-3)
+            seen += 1
+    assert seen >= 24
     assert answer["files"] == {"labels.txt": "dark\nbright\n"}
 
 

@@ -359,6 +359,7 @@ def _decoding(anchors: np.ndarray, classes: int) -> bytes:
             "num_classes": classes,
             "num_boxes": len(anchors),
             "num_coords": 4,
+            "num_values_per_keypoint": 2,  # of none, and yet the client insists
             **{name: 1 / variance for name, variance in scales},
             "apply_exponential_on_box_size": 1,
         },
