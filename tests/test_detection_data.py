@@ -239,10 +239,12 @@ def test_damaged_images_are_skipped_and_counted(damaged_coco):
     assert skipped.skipped
     assert set(skipped.skipped) <= set(UNREADABLE)
     sound = [label for label, name in enumerate(damaged_coco) if name not in UNREADABLE]
-    for _, targets in result:
+    contents = list(damaged_coco.values())
+    for images, targets in result:
         for number in range(4):
             boxes, (label,) = real(targets, number)
             assert label in sound
+            np.testing.assert_array_equal(images[number], resize(decode(contents[label]), (32, 32)))
             np.testing.assert_allclose(boxes[0, 2:], 0.5 + 0.01 * label, rtol=1e-6)
     limited = SkippedImages(limit=1)
     with pytest.raises(tf.errors.InvalidArgumentError, match="the limit is 1"):
