@@ -1,5 +1,6 @@
 """From a recipe to the model that trains: precision, optimizer, schedule."""
 
+import functools
 import itertools
 
 import keras
@@ -75,10 +76,12 @@ def _optimizer(task, model, schedule):
     accumulation = recipe.gradient_accumulation
     # PyTorch adds epsilon after the correction of the second moment, Keras before: without
     # consequence at 1e-8.
-    optimizer = HeadAdamW(
+    kind = keras.optimizers.AdamW
+    if recipe.head_rate != 1:
+        head = [variable.path for variable in task.head(model)]
+        kind = functools.partial(HeadAdamW, head=head, head_rate=recipe.head_rate)
+    optimizer = kind(
         schedule,
-        head=[variable.path for variable in task.head(model)],
-        head_rate=recipe.head_rate,
         weight_decay=recipe.weight_decay,
         epsilon=1e-8,
         global_clipnorm=recipe.clip_norm or None,

@@ -43,9 +43,11 @@ class HeadAdamW(keras.optimizers.AdamW):
         if self.weight_decay is None:
             return
         usual = self.weight_decay
-        super()._apply_weight_decay([each for each in variables if not self._is_fast(each)])
-        self.weight_decay = usual * self.head_rate
-        super()._apply_weight_decay([each for each in variables if self._is_fast(each)])
+        for fast in (False, True):
+            some = [each for each in variables if self._is_fast(each) == fast]
+            if some:  # PyTorch takes no empty list
+                self.weight_decay = usual * (self.head_rate if fast else 1.0)
+                super()._apply_weight_decay(some)
         self.weight_decay = usual
 
     def get_config(self):
