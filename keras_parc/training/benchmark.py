@@ -134,7 +134,11 @@ def _fit(model: str, settings: dict, steps: int) -> Callable[[], object]:
     draw = np.random.default_rng(0)
     images = draw.uniform(0, 255, (recipe.batch, recipe.size, recipe.size, 3)).astype("float32")
     labels = np.eye(_CLASSES, dtype="float32")[draw.integers(_CLASSES, size=recipe.batch)]
-    data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
+    # The end of a data set may wait for its tuning thread, which wakes after 10, 20, 40 ... ms:
+    # times of a `fit` would be rounded up to 1.27, 2.55, 5.11 s.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps).with_options(options)
     return lambda: trained.fit(data, shuffle=False, verbose=0, callbacks=[moving])
 
 
