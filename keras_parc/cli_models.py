@@ -177,9 +177,7 @@ def evaluate(
             batch_size=batch,
             data_dir=data_dir,
         )
-        _print_measures(result, model, dataset, split, as_json)
-        return
-    if is_segmenter(loaded):
+    elif is_segmenter(loaded):
         result = evaluate_segmenter(
             loaded,
             dataset,
@@ -189,17 +187,16 @@ def evaluate(
             batch_size=min(batch, 8),  # large images
             data_dir=data_dir,
         )
-        _print_measures(result, model, dataset, split, as_json)
-        return
-    result = evaluate_classifier(
-        loaded,
-        dataset,
-        split,
-        size=size,
-        short_side=short_side,
-        batch_size=batch,
-        data_dir=data_dir,
-    )
+    else:
+        result = evaluate_classifier(
+            loaded,
+            dataset,
+            split,
+            size=size,
+            short_side=short_side,
+            batch_size=batch,
+            data_dir=data_dir,
+        )
     _print_measures(result, model, dataset, split, as_json)
 
 

@@ -85,14 +85,11 @@ class VocSegmentation(tfds.core.GeneratorBasedBuilder):
         root = Path(dl_manager.manual_dir)
         training = "train" if self.builder_config.name == "train" else "trainaug"
         return {
-            "train": self._training(root, training),
+            "train": self._generate_examples(root, training),
             "validation": _voc(root, "val"),
         }
 
-    def _generate_examples(self, **_):
-        raise NotImplementedError("Each split has a generator of its own.")
-
-    def _training(self, root: Path, name: str) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, root: Path, name: str) -> Iterator[tuple[str, dict]]:
         yield from _voc(root, name)
         if self.builder_config.name == "coco":
             yield from _coco(root)

@@ -2,8 +2,7 @@
 
 import keras
 
-from keras_parc.training.recipes import MODELS
-from keras_parc.training.task import Task
+from keras_parc.training.task import Task, keras_evaluation
 
 
 class Classification(Task):
@@ -25,17 +24,6 @@ class Classification(Task):
         # In mixed precision too: TensorFlow finds no best five in float16.
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(model.output)
         return keras.Model(model.inputs, logits, name=model.name)
-
-    def averaged(self):
-        return self._model(self.recipe.size)
-
-    def _model(self, side, **options):
-        return MODELS[self.recipe.model](
-            input_shape=(side, side, 3),
-            classes=self.classes,
-            include_preprocessing=True,
-            **options,
-        )
 
     def compile_arguments(self):
         loss = keras.losses.CategoricalCrossentropy(
@@ -62,26 +50,21 @@ class Classification(Task):
         return dataset.map(lambda images, labels: (images, tf.one_hot(labels, self.classes)))
 
     def evaluator(self, model, batch, check):
-        # Over the same weights; the model that is kept stays uncompiled. Images of weight 0 only
-        # fill the last batch.
-        measured = keras.Model(model.inputs, model.outputs)
-        measured.compile(
+        # Images of weight 0 only fill the last batch.
+        measure = keras_evaluation(
+            model,
+            check,
             loss=keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"),
             weighted_metrics=[
                 keras.metrics.CategoricalCrossentropy(name="cross_entropy"),
                 *self._accuracies(),
             ],
-            jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
-        )
-        checking = keras.callbacks.LambdaCallback(
-            on_test_batch_end=lambda batch, logs=None: check()
         )
 
         def evaluate(dataset):
-            data = _filled(self.batches(dataset), batch)
-            metrics = measured.evaluate(data, verbose=0, callbacks=[checking], return_dict=True)
+            metrics = measure(_filled(self.batches(dataset), batch))
             metrics["loss"] = metrics.pop("cross_entropy")
-            return {name: float(value) for name, value in metrics.items()}
+            return metrics
 
         return evaluate
 

@@ -6,7 +6,6 @@ import numpy as np
 from keras_parc.boxes import detections
 from keras_parc.ssd_lite import ssd_anchors
 from keras_parc.ssd_loss import ssd_losses
-from keras_parc.training.recipes import MODELS
 from keras_parc.training.task import Task
 
 
@@ -27,22 +26,6 @@ class Detection(Task):
                 f"Detectors train at the one size they are measured at: expected `sizes` of only "
                 f"{recipe.size}, got {recipe.sizes}."
             )
-
-    @staticmethod
-    def training_options(recipe):
-        return {"augmentation": recipe.augmentation}
-
-    @staticmethod
-    def validation_options(recipe):
-        return {}
-
-    def trained(self, side):
-        return MODELS[self.recipe.model](
-            input_shape=(side, side, 3), classes=self.classes, include_preprocessing=True
-        )
-
-    def averaged(self):
-        return self.trained(self.recipe.size)
 
     def compile_arguments(self):
         return {"loss": ssd_losses(self.averaged())}

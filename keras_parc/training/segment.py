@@ -3,8 +3,7 @@
 import keras
 
 from keras_parc.deeplab_v3 import IGNORED, pixel_cross_entropy
-from keras_parc.training.recipes import MODELS
-from keras_parc.training.task import Task
+from keras_parc.training.task import Task, keras_evaluation
 
 
 class Segmentation(Task):
@@ -12,22 +11,6 @@ class Segmentation(Task):
 
     data_room = "keras_parc.data.segmentation"
     score = "miou"
-
-    @staticmethod
-    def training_options(recipe):
-        return {"augmentation": recipe.augmentation}
-
-    @staticmethod
-    def validation_options(recipe):
-        return {}
-
-    def trained(self, side):
-        return MODELS[self.recipe.model](
-            input_shape=(side, side, 3), classes=self.classes, include_preprocessing=True
-        )
-
-    def averaged(self):
-        return self.trained(self.recipe.size)
 
     def compile_arguments(self):
         return {"loss": pixel_cross_entropy(), "metrics": [self._mean_iou()]}
@@ -53,23 +36,8 @@ class Segmentation(Task):
         return dataset.map(lambda images, masks: (images, tf.cast(masks, tf.int32)))
 
     def evaluator(self, model, batch, check):
-        # Over the same weights; the model that is kept stays uncompiled.
-        measured = keras.Model(model.inputs, model.outputs)
-        measured.compile(
-            loss=pixel_cross_entropy(),
-            metrics=[self._mean_iou()],
-            jit_compile=False if keras.config.backend() == "tensorflow" else "auto",
-        )
-        checking = keras.callbacks.LambdaCallback(
-            on_test_batch_end=lambda batch, logs=None: check()
-        )
-
-        def evaluate(dataset):
-            data = _filled(self.batches(dataset), batch)
-            metrics = measured.evaluate(data, verbose=0, callbacks=[checking], return_dict=True)
-            return {name: float(value) for name, value in metrics.items()}
-
-        return evaluate
+        measure = keras_evaluation(model, check, **self.compile_arguments())
+        return lambda dataset: measure(_filled(self.batches(dataset), batch))
 
 
 def _filled(dataset, batch):

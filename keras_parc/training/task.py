@@ -9,7 +9,7 @@ from types import ModuleType
 
 import keras
 
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.recipes import MODELS, Recipe
 
 # Where each task is; none is imported before it is needed.
 _TASKS = {
@@ -43,22 +43,30 @@ class Task(ABC):
         return importlib.import_module(cls.data_room)
 
     @staticmethod
-    @abstractmethod
     def training_options(recipe: Recipe) -> dict:
         """What `dataset` takes for training beyond what it takes for every task."""
+        return {"augmentation": recipe.augmentation}
 
     @staticmethod
-    @abstractmethod
     def validation_options(recipe: Recipe) -> dict:
         """What `dataset` takes for evaluation beyond what it takes for every task."""
+        return {}
 
-    @abstractmethod
     def trained(self, side: int | None) -> keras.Model:
         """The model that trains, of RGB 0..255 `(batch, side, side, 3)`, not compiled."""
+        return self._model(side)
 
-    @abstractmethod
     def averaged(self) -> keras.Model:
         """The model that is kept: the same weights in the same order, of `recipe.size`."""
+        return self._model(self.recipe.size)
+
+    def _model(self, side, **options):
+        return MODELS[self.recipe.model](
+            input_shape=(side, side, 3),
+            classes=self.classes,
+            include_preprocessing=True,
+            **options,
+        )
 
     @abstractmethod
     def compile_arguments(self) -> dict:
@@ -86,6 +94,28 @@ class Task(ABC):
             batch: Images at a time; every device gets as many.
             check: Called after every batch; raises to stop.
         """
+
+
+def keras_evaluation(
+    model: keras.Model, check: Callable[[], None], **compile_arguments
+) -> Callable[[tf.data.Dataset], dict[str, float]]:  # noqa: F821
+    """An `evaluator` by Keras' own evaluation; the model that is kept stays uncompiled.
+
+    Args:
+        model: The model to measure.
+        check: Called after every batch; raises to stop.
+        **compile_arguments: Loss and metrics.
+    """
+    measured = keras.Model(model.inputs, model.outputs)  # over the same weights
+    on_tensorflow = keras.config.backend() == "tensorflow"
+    measured.compile(jit_compile=False if on_tensorflow else "auto", **compile_arguments)
+    checking = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs=None: check())
+
+    def evaluate(dataset):
+        metrics = measured.evaluate(dataset, verbose=0, callbacks=[checking], return_dict=True)
+        return {name: float(value) for name, value in metrics.items()}
+
+    return evaluate
 
 
 def task_of(recipe: Recipe) -> type[Task]:
