@@ -243,6 +243,33 @@ def benchmark(
         Console().print("Without MobileViT-S of kimm: pip install --no-deps kimm==0.2.5 adds it.")
 
 
+@app.command()
+def paper(
+    out: Annotated[Path, typer.Option(help="Folder: the same command goes on with it.")],
+    rows: Annotated[
+        str, typer.Option(help="Rows of Table 2 to train, e.g. 6,7. Default: all.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row.")] = 3,
+    quick: Annotated[
+        bool, typer.Option(help="Prove in minutes that everything runs; learns nothing.")
+    ] = False,
+    speed: Annotated[Path, typer.Option(help="What `make benchmark` wrote, for Table 3.")] = Path(
+        "tflite/results"
+    ),
+) -> None:
+    """Make the paper's tables and figures anew: count, train on digit scenes, draw."""
+    from keras_parc.paper.report import QUICK_ROWS, run_paper
+    from keras_parc.paper.rows import ABLATIONS
+
+    try:
+        numbers = [int(part) for part in rows.split(",")] if rows else []
+    except ValueError:
+        raise ValueError(f"`--rows` takes numbers parted by commas, got {rows!r}.") from None
+    every = QUICK_ROWS if quick else [row.number for row in ABLATIONS]
+    page = run_paper(out, rows=numbers or every, seeds=seeds, quick=quick, speed=speed)
+    print(f"The tables are in {page}, the figures beside it.")
+
+
 @app.command("import")
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="A PyTorch file with a state dict.")],

@@ -20,7 +20,8 @@ import numpy as np
 from keras import layers
 
 import keras_parc
-from keras_parc.training.recipes import MODELS, Recipe
+from keras_parc.training.recipes import Recipe
+from keras_parc.training.zoo import MODELS
 
 EXAMPLES, CLASSES = 64, 4
 DROPOUT = 0.2

@@ -15,8 +15,9 @@ import keras_parc
 import squares
 from keras_parc.data.augment_boxes import BoxAugmentation
 from keras_parc.training.fit import Interrupted, fit
-from keras_parc.training.recipes import MODELS, RECIPES, Recipe, override
+from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.task import task_of
+from keras_parc.training.zoo import MODELS
 
 MODELS["squares"] = lambda input_shape, classes, include_preprocessing: squares.new_detector(
     classes
@@ -134,8 +135,8 @@ def test_recipes():
     )
     assert Recipe.from_json(coco.to_json()) == coco
     assert override(coco, ["flip=0.25"]).augmentation.flip == 0.25
-    model = MODELS["ssd_parc_net_xs_small"]((64, 64, 3), 10, True)
-    plain = MODELS["ssd_parc_net_xs_small_no_position"]((64, 64, 3), 10, True)
+    model = MODELS["ssd_parc_net_s_small"]((64, 64, 3), 10, True)
+    plain = MODELS["ssd_parc_net_s_no_position_small"]((64, 64, 3), 10, True)
     assert keras_parc.ssd_anchors(model).shape == (4 * (64 + 16 + 4 + 1), 4)
     assert plain.count_params() < model.count_params()
 

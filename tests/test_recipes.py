@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-import keras_parc.training.recipes as recipes
+import keras_parc.training.zoo as zoo
 from keras_parc.training.models import rate_schedule
 from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.sampler import batch_of, epoch_plan
@@ -112,7 +112,7 @@ def test_published_recipes():
     assert (s.weight_decay, h.weight_decay, m.weight_decay) == (0.025, 0.05, 0.01)
     assert (m.start_rate, m.peak_rate, m.end_rate) == (2e-4, 2e-3, 2e-4)
     assert s.batch * s.replicas == 1024
-    assert RECIPES["parc_net_xs_imagenet"].model in recipes.MODELS
+    assert RECIPES["parc_net_xs_imagenet"].model in zoo.MODELS
     for recipe in RECIPES.values():
         assert Recipe.from_json(recipe.to_json()) == recipe
 

@@ -13,7 +13,7 @@ from keras_parc.deeplab_v3 import DeepLabV3
 from keras_parc.evaluate_segmenter import confusion_matrix, intersections_over_unions
 from keras_parc.predict import load_model
 from keras_parc.training import fit as fitting
-from keras_parc.training import recipes
+from keras_parc.training import zoo
 from keras_parc.training.models import rate_schedule, training_model
 from keras_parc.training.optimizer import HeadAdamW
 from keras_parc.training.recipes import RECIPES, Recipe, override
@@ -26,7 +26,7 @@ def small(input_shape, classes, include_preprocessing):
 
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch):
-    monkeypatch.setitem(recipes.MODELS, "small_segmenter", small)
+    monkeypatch.setitem(zoo.MODELS, "small_segmenter", small)
 
 
 SETTINGS = ("model=small_segmenter", "size=48", "short_side=48", "sizes=48", "warm_up_steps=2")

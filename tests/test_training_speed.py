@@ -15,7 +15,7 @@ import small_training
 from backends import gradients
 from keras_parc.grouped import ExpandingDepthwiseConv2D, GroupedConv2D, grouped_conv
 from keras_parc.training import benchmark, forms
-from keras_parc.training.recipes import MODELS
+from keras_parc.training.zoo import MODELS
 
 
 def drawn(*shape, seed=0):

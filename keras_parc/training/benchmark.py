@@ -15,8 +15,9 @@ from keras_parc.files import replacing
 from keras_parc.lite.timing import interleaved
 from keras_parc.training.average import MovingAverage
 from keras_parc.training.models import rate_schedule, training_model
-from keras_parc.training.recipes import MODELS, RECIPES, override
+from keras_parc.training.recipes import RECIPES, override
 from keras_parc.training.task import task_of
+from keras_parc.training.zoo import MODELS
 
 KIMM = "kimm_mobilevit_s"
 _CLASSES = 1000
@@ -46,7 +47,7 @@ def training_rates(
     machine's speed hits all.
 
     Args:
-        models: Keys of `keras_parc.training.recipes.MODELS`, or "kimm_mobilevit_s" where the
+        models: Keys of `keras_parc.training.zoo.MODELS`, or "kimm_mobilevit_s" where the
             package kimm is installed; ratios are to the first. Default: `default_models()`.
         size: Side of the images in pixels, at least 32.
         batch: Images of a step.

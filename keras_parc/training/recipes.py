@@ -4,72 +4,15 @@ Where the paper and the authors' code differ, the recipe follows the code.
 """
 
 import dataclasses
-import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import keras
-
-from keras_parc.boxes import Anchors
 from keras_parc.data.augment import Augmentation
 from keras_parc.data.augment_boxes import BoxAugmentation
 from keras_parc.data.augment_masks import MaskAugmentation
-from keras_parc.deeplab_v3 import DeepLabV3
-from keras_parc.mobilevit import MobileViTS
-from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
-from keras_parc.ssd_lite import SSDLite
 from keras_parc.training.sampler import batch_of
-
-
-def _ssd(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
-    def build(input_shape, classes, include_preprocessing):
-        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
-        return SSDLite(backbone(include_top=False, **shared), classes, **options)
-
-    return build
-
-
-def _deeplab(backbone: Callable[..., keras.Model], **options) -> Callable[..., keras.Model]:
-    def build(input_shape, classes, include_preprocessing):
-        shared = {"input_shape": input_shape, "include_preprocessing": include_preprocessing}
-        return DeepLabV3(backbone(include_top=False, **shared), classes, **options)
-
-    return build
-
-
-# For images of 64 x 64: maps of 8, 4, 2 and 1 cells, and few channels.
-_SMALL = {
-    "feature_names": ("P3", "P4", "P5"),
-    "projections": (128, 128, 128),
-    "extra_channels": (64,),
-    "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
-}
-# Also for 64 x 64: a map of 8 x 8 cells, a narrow head.
-_FINE = {"output_stride": 8, "width": 128}
-# Add a constructor with the arguments of `ParCNetS` to train a model of your own.
-MODELS: dict[str, Callable[..., keras.Model]] = {
-    "parc_net_xs": ParCNetXS,
-    "parc_net_s": ParCNetS,
-    "parc_net_h": ParCNetH,
-    "mobilevit_s": MobileViTS,
-    # As published, from ImageNet; and two to compare it with.
-    "ssd_parc_net_s": _ssd(functools.partial(ParCNetS, weights="imagenet")),
-    "ssd_parc_net_s_new": _ssd(ParCNetS),
-    "ssd_mobilevit_s_new": _ssd(MobileViTS),
-    "ssd_parc_net_xs_small": _ssd(ParCNetXS, **_SMALL),
-    "ssd_parc_net_xs_small_no_position": _ssd(
-        functools.partial(ParCNetXS, position_embedding=False), **_SMALL
-    ),
-    "deeplab_v3_parc_net_s": _deeplab(functools.partial(ParCNetS, weights="imagenet")),
-    "deeplab_v3_parc_net_s_new": _deeplab(ParCNetS),
-    "deeplab_v3_mobilevit_s_new": _deeplab(MobileViTS),
-    "deeplab_v3_parc_net_xs_small": _deeplab(ParCNetXS, **_FINE),
-    "deeplab_v3_parc_net_xs_small_no_position": _deeplab(
-        functools.partial(ParCNetXS, position_embedding=False), **_FINE
-    ),
-}
-
+from keras_parc.training.zoo import MODELS
 
 # For each task, what can be done to its training images.
 AUGMENTATIONS: dict[str, type] = {

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import keras
 
-from keras_parc.training.recipes import MODELS, Recipe
+from keras_parc.training.recipes import Recipe
+from keras_parc.training.zoo import MODELS
 
 # Where each task is; none is imported before it is needed.
 _TASKS = {

@@ -1,0 +1,76 @@
+"""Figures 5 to 7 of the paper and the ablation, as matplotlib figures. Needs matplotlib."""
+
+from collections.abc import Sequence
+
+from keras_parc.paper.rows import ABLATIONS, MODELS, SCORES, TITLES
+
+_MARKS = {"MobileViT-S": "s", "ParC-Net-S": "o"}
+_FIGURES = {"classification": 5, "detection": 6, "segmentation": 7}
+
+
+def results_figure(task: str, summary: Sequence[dict]):
+    """One of Figures 5 to 7: results over parameters, the paper's, beside those on digit scenes.
+
+    Args:
+        task: "classification" (Figure 5), "detection" (6) or "segmentation" (7).
+        summary: What `keras_parc.paper.ablation.summary` returns.
+
+    Returns:
+        A matplotlib figure.
+
+    Example:
+        >>> figure = results_figure("detection", [])
+        >>> figure.axes[0].get_ylabel()
+        'COCO mAP, %'
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    rows = MODELS if task == "classification" else [r for r in ABLATIONS if r.task == task]
+    for row in rows:
+        score = row.top1 if task == "classification" else row.score
+        left.plot(row.millions, score, "k" + _MARKS.get(row.name, "x"), fillstyle="none")
+        left.annotate(row.name, (row.millions, score), (5, 4), textcoords="offset points", size=8)
+    title = TITLES[SCORES[task]]
+    left.margins(0.25)
+    left.set(title=f"The paper's values, Figure {_FIGURES[task]}", ylabel=f"{title}, %")
+    left.set(xlabel="parameters, millions")
+    _bars(right, [each for each in summary if each["task"] == task], SCORES[task])
+    return figure
+
+
+def ablation_figure(summary: Sequence[dict]):
+    """Table 2 on digit scenes, a panel for each task; error bars are a standard deviation.
+
+    Args:
+        summary: What `keras_parc.paper.ablation.summary` returns.
+
+    Returns:
+        A matplotlib figure.
+
+    Example:
+        >>> len(ablation_figure([]).axes)
+        3
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    for axis, task in zip(figure.subplots(1, 3), SCORES, strict=True):
+        _bars(axis, [each for each in summary if each["task"] == task], SCORES[task])
+    return figure
+
+
+def _bars(axis, rows: Sequence[dict], score: str) -> None:
+    """Mean and spread of each row, the first on top."""
+    axis.set_title(f"Here: digit scenes, {score}, %")
+    if not rows:
+        axis.text(0.5, 0.5, "not trained yet", ha="center", transform=axis.transAxes)
+        axis.set(xticks=[], yticks=[])
+        return
+    names = [f"{each['row']}  {each['name']}" for each in rows]
+    means = [each["mean"] for each in rows]
+    axis.errorbar(means, names, xerr=[each["spread"] or 0 for each in rows], fmt="ko", capsize=4)
+    axis.invert_yaxis()
+    axis.margins(x=0.15, y=0.1)
+    axis.grid(axis="x", alpha=0.4)
