@@ -8,8 +8,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Tests in two processes, a file's in one: fixtures of a file are made once.
 TWO := --numprocesses 2 --dist loadfile
 
-.PHONY: demo test benchmark benchmark-train test-torch test-runtimes test-arm test-web \
-  test-mediapipe runtimes lint format readme docs lock clean
+.PHONY: demo test benchmark benchmark-heads benchmark-train test-torch test-runtimes test-arm \
+  test-web test-mediapipe runtimes lint format readme docs notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -53,6 +53,19 @@ benchmark: $(VENV)/.installed
 	  --csv $(CURDIR)/tflite/results/arm64.csv
 	$(BIN)/python .ci/update_readme.py
 
+# The same for detectors and segmenters, and their memory: a quarter of an hour.
+HEADS := build/benchmark_heads
+benchmark-heads: $(VENV)/.installed
+	$(BIN)/python -m keras_parc.lite.comparison_heads $(HEADS)
+	cd $(HEADS) && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *_rewritten_*.tflite \
+	  --csv $(CURDIR)/tflite/results/heads.csv
+	$(BIN)/python tflite/memory.py $(HEADS)/*_rewritten_*.tflite \
+	  --csv tflite/results/heads_memory.csv
+	tflite/emulation/setup.sh .arm armv7x
+	$(BIN)/python tflite/emulation/compare.py $(HEADS)/*_portable_*.tflite --targets armv7x \
+	  --rel 0.05 --csv tflite/results/heads_armv7x.csv
+	$(BIN)/python .ci/update_readme.py
+
 # Training on TensorFlow, without and with XLA, on JAX and on PyTorch: some minutes each, most of
 # them XLA's, which is why it gets smaller batches. Leave the machine alone meanwhile.
 TRAINING := keras_parc/training/results
@@ -70,6 +83,10 @@ benchmark-train: $(VENV)/.installed
 
 readme: $(VENV)/.installed
 	$(BIN)/python .ci/update_readme.py
+
+# Every notebook from top to bottom, in place: minutes.
+notebooks: $(VENV)/.installed
+	$(BIN)/python .ci/run_notebooks.py
 
 # The documentation site, in build/site/; a broken link is an error. `mkdocs serve` shows it live.
 docs: $(VENV)/.installed
