@@ -31,42 +31,34 @@ _SMALL = {
 }
 # Also for 64 x 64: a map of 8 x 8 cells, a narrow head.
 _FINE = {"output_stride": 8, "width": 128}
-# Table 2: ParC-Net-S without one of its parts.
-_ABLATIONS = {
-    "parc_net_s_big_1_4": functools.partial(ParCNetS, kernel="big_1/4"),
-    "parc_net_s_big_1_2": functools.partial(ParCNetS, kernel="big_1/2"),
-    "parc_net_s_no_meta_former": functools.partial(ParCNetS, meta_former=False),
-    "parc_net_s_no_attention": functools.partial(ParCNetS, channel_attention=False),
-    "parc_net_s_no_position": functools.partial(ParCNetS, position_embedding=False),
+# Table 2: ParC-Net without one of its parts; XS is what digit scenes are learnt with.
+_WITHOUT = {
+    "big_1_4": {"kernel": "big_1/4"},
+    "big_1_2": {"kernel": "big_1/2"},
+    "no_meta_former": {"meta_former": False},
+    "no_attention": {"channel_attention": False},
+    "no_position": {"position_embedding": False},
 }
-_COMPARED = {
-    "mobilevit_s": MobileViTS,
-    "parc_net_s_no_position": _ABLATIONS["parc_net_s_no_position"],
-    "parc_net_s": ParCNetS,
-}
-# Add a constructor with the arguments of `ParCNetS` to train a model of your own.
-MODELS: dict[str, Constructor] = {
+_BACKBONES: dict[str, Constructor] = {
     "parc_net_xs": ParCNetXS,
     "parc_net_s": ParCNetS,
     "parc_net_h": ParCNetH,
     "mobilevit_s": MobileViTS,
-    **_ABLATIONS,
-    # As published, from ImageNet; and from nothing, to compare.
-    "ssd_parc_net_s": _with_head(SSDLite, functools.partial(ParCNetS, weights="imagenet")),
-    **{f"ssd_{name}_new": _with_head(SSDLite, backbone) for name, backbone in _COMPARED.items()},
     **{
-        f"ssd_{name}_small": _with_head(SSDLite, backbone, **_SMALL)
-        for name, backbone in _COMPARED.items()
+        f"{name}_{part}": functools.partial(build, **options)
+        for name, build in {"parc_net_xs": ParCNetXS, "parc_net_s": ParCNetS}.items()
+        for part, options in _WITHOUT.items()
     },
-    "ssd_parc_net_xs_small": _with_head(SSDLite, ParCNetXS, **_SMALL),
-    "deeplab_v3_parc_net_s": _with_head(DeepLabV3, functools.partial(ParCNetS, weights="imagenet")),
-    **{
-        f"deeplab_v3_{name}_new": _with_head(DeepLabV3, backbone)
-        for name, backbone in _COMPARED.items()
-    },
-    **{
-        f"deeplab_v3_{name}_small": _with_head(DeepLabV3, backbone, **_FINE)
-        for name, backbone in _COMPARED.items()
-    },
-    "deeplab_v3_parc_net_xs_small": _with_head(DeepLabV3, ParCNetXS, **_FINE),
 }
+# Add a constructor with the arguments of `ParCNetS` to train a model of your own.
+MODELS: dict[str, Constructor] = {
+    **_BACKBONES,
+    # As published, from ImageNet; "new": from nothing, of that size; "small": for 64 x 64.
+    "ssd_parc_net_s": _with_head(SSDLite, functools.partial(ParCNetS, weights="imagenet")),
+    "deeplab_v3_parc_net_s": _with_head(DeepLabV3, functools.partial(ParCNetS, weights="imagenet")),
+}
+for _name, _build in _BACKBONES.items():
+    MODELS[f"ssd_{_name}_new"] = _with_head(SSDLite, _build)
+    MODELS[f"ssd_{_name}_small"] = _with_head(SSDLite, _build, **_SMALL)
+    MODELS[f"deeplab_v3_{_name}_new"] = _with_head(DeepLabV3, _build)
+    MODELS[f"deeplab_v3_{_name}_small"] = _with_head(DeepLabV3, _build, **_FINE)
