@@ -62,7 +62,7 @@ def load_data(recipe: Recipe, folder: Path):
         tfds.disable_progress_bar()
     supervised = recipe.task == "classification"
     return tfds.load(
-        recipe.data, split=["train", "test"], data_dir=folder, as_supervised=supervised
+        recipe.data, split=[recipe.train_split, "test"], data_dir=folder, as_supervised=supervised
     )
 
 
