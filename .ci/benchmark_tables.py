@@ -20,9 +20,17 @@ RATIOS = [
 ]
 
 
-def _latency(threads: int) -> tuple[dict[str, float], dict[str, str]]:
+INT8_RATIOS = {
+    "ParC-Net-S int8 / MobileViT-S fp32": BASE,
+    "ParC-Net-S int8 / its own fp32": "parc_net_s_256_rewritten_fp32",
+}
+# Ends of the names of the files, one for each machine.
+MACHINES = ("", "_avx2")
+
+
+def _latency(threads: int, machine: str = "") -> tuple[dict[str, float], dict[str, str]]:
     """Median milliseconds by file name, and the circumstances."""
-    rows = read(f"latency_{threads}.csv")
+    rows = read(f"latency_{threads}{machine}.csv")
     return medians(rows), rows[0]
 
 
@@ -36,7 +44,20 @@ def instructions(target: str) -> dict[str, float]:
 
 
 def _armv7(instructions: dict[str, float], name: str) -> float | None:
-    return instructions.get(name.replace("_rewritten_", "_portable_"))
+    return instructions.get(_portable(name))
+
+
+def _portable(name: str) -> str:
+    return name.replace("_rewritten_", "_portable_")
+
+
+def _crashes(target: str) -> set[str]:
+    rows = read(f"{target}.csv")
+    return {Path(row["model"]).stem for row in rows if row["verdict"].startswith("crashed")}
+
+
+def _count(millions: float | None) -> str:
+    return f"{millions:,.0f} M" if millions else ""
 
 
 def models() -> str:
@@ -44,6 +65,7 @@ def models() -> str:
     one, facts = _latency(1)
     two, _ = _latency(2)
     armv7, arm64 = instructions("armv7x"), instructions("arm64")
+    crashes = _crashes("armv7x")
     rows = []
     for stem, name in MODELS.items():
         cells = [name]
@@ -51,12 +73,9 @@ def models() -> str:
             for dtype in ("fp32", "int8"):
                 time = times.get(f"{stem}_{dtype}")
                 cells.append(f"{time / times[BASE]:.2f}" if time else "")
-        for dtype in ("fp32", "int8"):
-            count = _armv7(armv7, f"{stem}_{dtype}")
-            cells.append(f"{count:,.0f} M" if count else "")
-        for dtype in ("fp32", "int8"):
-            count = arm64.get(f"{stem}_{dtype}")
-            cells.append(f"{count:,.0f} M" if count else "")
+        for name in (_portable(f"{stem}_{dtype}") for dtype in ("fp32", "int8")):
+            cells.append(_count(armv7.get(name)) or ("crashes" if name in crashes else ""))
+        cells += [_count(arm64.get(f"{stem}_{dtype}")) for dtype in ("fp32", "int8")]
         rows.append(cells)
     head = ["256x256", "1 thread, fp32", "int8", "2 threads, fp32", "int8"]
     head += ["ARMv7 instructions, fp32", "int8", "arm64, fp32", "int8"]
@@ -68,25 +87,46 @@ def models() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def headline() -> str:
+    """The three ratios that matter, in a sentence; the first machine's."""
+    times, facts = _latency(1)
+    own = _ratios(times)
+    plain, vit = (own[name] for name, *_ in RATIOS)
+    int8 = own["ParC-Net-S int8 / MobileViT-S fp32"][1]
+    return (
+        f"Time of ParC-Net-S, 256x256, one thread, {facts['machine']}: in int8 **{plain[1]}** of "
+        f"its own plain conversion's, **{int8}** of MobileViT-S in float32, and in float32 "
+        f"**{vit[0]}** of that ([all figures](#speed))."
+    )
+
+
 def ratios() -> str:
-    """The ratios that matter, one thread at 256x256."""
-    times, _ = _latency(1)
+    """The ratios that matter, one thread at 256x256, on each machine and in instructions."""
+    found = [_latency(1, machine) for machine in MACHINES]
     armv7 = instructions("armv7x")
-    rows = []
-    for name, first, second in RATIOS:
-        values = [times[f"{first}_{d}"] / times[f"{second}_{d}"] for d in ("fp32", "int8")]
-        rows.append([name, *(f"{value:.2f}" for value in values)])
+    names = [*(name for name, *_ in RATIOS), *INT8_RATIOS]
+    columns = [_ratios(times) for times, _ in found]
+    columns.append(_ratios(_rewritten(armv7)))
+    head = ["256x256, one thread"]
+    for where in (*(facts["machine"] for _, facts in found), "ARMv7 instructions"):
+        head += [f"{where}: fp32", "int8"]
+    rows = [[name, *(cell for column in columns for cell in column[name])] for name in names]
+    return table(head, rows)
+
+
+def _rewritten(armv7: dict[str, float]) -> dict[str, float]:
+    """By the names that the files have on other machines."""
+    return {name.replace("_portable_", "_rewritten_"): count for name, count in armv7.items()}
+
+
+def _ratios(times: dict[str, float]) -> dict[str, list[str]]:
+    """The cells of one machine, fp32 and int8, by row."""
+    cells = {
+        name: [f"{times[f'{first}_{d}'] / times[f'{second}_{d}']:.2f}" for d in ("fp32", "int8")]
+        for name, first, second in RATIOS
+    }
     int8 = times["parc_net_s_256_rewritten_int8"]
-    rows.append(["ParC-Net-S int8 / MobileViT-S fp32", "", f"{int8 / times[BASE]:.2f}"])
-    own = int8 / times["parc_net_s_256_rewritten_fp32"]
-    rows.append(["ParC-Net-S int8 / its own fp32", "", f"{own:.2f}"])
-    values = [
-        _armv7(armv7, f"parc_net_s_256_rewritten_{d}")
-        / _armv7(armv7, f"mobilevit_s_256_rewritten_{d}")
-        for d in ("fp32", "int8")
-    ]
-    rows.append(["ParC-Net-S / MobileViT-S, ARMv7 instructions", *(f"{v:.2f}" for v in values)])
-    return table(["256x256, one thread", "fp32", "int8"], rows)
+    return cells | {name: ["", f"{int8 / times[of]:.2f}"] for name, of in INT8_RATIOS.items()}
 
 
 def sizes() -> str:

@@ -67,6 +67,7 @@ TABLES = {
         "presets": presets,
         "demo": demo,
         "convnets": convnet_tables.convnets,
+        "headline": benchmark_tables.headline,
         "ratios": benchmark_tables.ratios,
         "latency": benchmark_tables.models,
         "sizes": benchmark_tables.sizes,

@@ -18,9 +18,9 @@ from keras_parc.training.train import train
 
 # The demonstrations' recipes; "{}" is the backbone. They are for ParC-Net-XS, which stands for S.
 _RECIPES = {
-    "classification": ("digit_scenes", "{}"),
-    "detection": ("digit_scenes_detection", "ssd_{}_small"),
-    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small"),
+    "classification": ("digit_scenes", "{}", "train"),
+    "detection": ("digit_scenes_detection", "ssd_{}_small", "train[:4000]"),
+    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small", "train[:3200]"),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
 
@@ -41,11 +41,12 @@ def row_recipe(row: Ablation, seed: int, quick: bool = False) -> Recipe:
         >>> row_recipe(ABLATIONS[7], seed=1).model
         'ssd_mobilevit_s_small'
     """
-    base, model = _RECIPES[row.task]
+    base, model, split = _RECIPES[row.task]
     recipe = dataclasses.replace(
         RECIPES[base],
         name=f"table2_row{row.number}_seed{seed}",
         model=model.format(row.model.replace("parc_net_s", "parc_net_xs")),
+        train_split=split,
         validation_split="test",
         seed=seed,
     )

@@ -13,6 +13,8 @@ from keras_parc.paper.rows import ABLATIONS, DP2000, MODELS, SIZES, TITLES, Abla
 from keras_parc.paper.rows import SCORES as MEASURES
 from keras_parc.training import zoo
 
+# What was counted and trained so far: `costs.csv` and `ablation.csv`.
+RESULTS = Path(__file__).parent / "results"
 _HEADS = {"classification": "{}", "detection": "ssd_{}_new", "segmentation": "deeplab_v3_{}_new"}
 
 
