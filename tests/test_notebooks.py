@@ -30,22 +30,15 @@ def test_it_runs(path):
 def test_it_is_stored_as_it_ran(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    assert path.stat().st_size <= MOST_BYTES
     assert notebook.metadata.kernelspec.name == "python3"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
-    outputs = [output for cell in code for output in cell.outputs]
-    assert outputs
-    for output in outputs:
+    # Every other cell at least shows something: the rest prepare.
+    assert 2 * sum(bool(cell.outputs) for cell in code) >= len(code)
+    for output in (output for cell in code for output in cell.outputs):
         assert output.output_type != "error"
-        # Errors and warnings, and nothing else, come this way.
+        # Warnings come this way, and nothing else.
         assert output.get("name") != "stderr", output
-    # A table or a picture for every other cell at least: the rest prepare.
-    assert sum(bool(cell.outputs) for cell in code) >= len(code) / 3
-    assert path.stat().st_size <= MOST_BYTES
-
-
-@each_notebook
-def test_it_names_no_machine(path):
-    text = path.read_text()
-    for place in ("/home/", "/tmp/", "/root/", "/usr/", "C:\\\\"):
-        assert place not in text
+        text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        assert not [place for place in ("/home/", "/tmp/", "/root/", ":\\") if place in text]
