@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import tempfile
 from pathlib import Path
 
 import runtime_tables
@@ -10,12 +11,15 @@ from benchmark_tables import instructions
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from tables import medians, read, size, table
+from tables import RESULTS, medians, read, size, table
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 import keras_parc
 from keras_parc import cli
+from keras_parc.paper.ablation import read_results
+from keras_parc.paper.report import read_costs, write_report
+from keras_parc.paper.tables import RESULTS as PAPER
 from keras_parc.weights.presets import Preset, model_card
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     made = {_path(preset): page(preset) for preset in keras_parc.list_presets()}
     made["models/index.md"] = overview()
     made["api/command.md"] = command()
+    made |= paper()
     for name, source in COPIES.items():
         # Links from the root of the repository into the folder of this site.
         made[name] = (ROOT / source).read_text().replace("](docs/", "](")
@@ -82,6 +87,23 @@ def command() -> str:
     )
     title, rest = text.split("\n", 1)
     return f"{title}\n\n{about}\n{rest}"
+
+
+def paper() -> dict[str, str | bytes]:
+    """The page of the paper's tables and its pictures, from what is stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        costs = read_costs(PAPER / "costs.csv")
+        report = write_report(folder, costs, read_results(PAPER / "ablation.csv"), RESULTS)
+        pictures = {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.png"))}
+        tables = report.read_text()
+    about = (
+        "What this package counts and measures beside what the paper gives; `make paper` makes it "
+        "anew and trains what is missing. The published weights could not be had where this was "
+        "made, so no accuracy on ImageNet, COCO or VOC was measured here."
+    )
+    shown = "\n\n".join(f"![{Path(name).stem}](paper/{name})" for name in pictures)
+    page = f"# The paper's tables\n\n{about}\n\n{tables}\n## Figures\n\n{shown}\n"
+    return {"paper.md": page} | {f"paper/{name}": data for name, data in pictures.items()}
 
 
 def page(preset: Preset) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import benchmark_tables
 import convnet_tables
+import head_tables
 import runtime_tables
 import training_tables
 from tables import RESULTS, size, table
@@ -66,6 +67,8 @@ TABLES = {
         "models": models,
         "presets": presets,
         "demo": demo,
+        "detectors": head_tables.detectors,
+        "segmenters": head_tables.segmenters,
         "convnets": convnet_tables.convnets,
         "headline": benchmark_tables.headline,
         "ratios": benchmark_tables.ratios,

@@ -184,10 +184,10 @@ def test_the_tools_run_on_the_device(folder, target):
 def test_detectors(folder, detector_files, found_by_keras, quantize):
     """Every target finds what this machine finds, and run.py prints it."""
     images, _ = found_by_keras
-    path = detector_files[quantize, False]
+    path, raw = (detector_files[quantize, is_raw] for is_raw in (False, True))
     np.savez(folder / "squares.npz", input_0=images[1:2])
     # int8 operations outside XNNPACK round otherwise.
-    arguments = [path, "--inputs", folder / "squares.npz", "--rel", 0.05 if quantize else 1e-4]
+    arguments = [path, raw, "--inputs", folder / "squares.npz", "--rel", 0.05 if quantize else 1e-4]
     code, rows = compare(folder, *arguments)
     assert code == 0, rows
     assert {row["top1_same"] for row in rows.values()} == {"True"}

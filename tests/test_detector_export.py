@@ -10,6 +10,8 @@ from PIL import Image
 
 import keras_parc
 import squares
+from keras_parc.detect import detector_of
+from keras_parc.evaluate_detector import measure_detections
 from keras_parc.lite import flatbuffer
 
 OPERATION = "TFLite_Detection_PostProcess"
@@ -30,6 +32,22 @@ def test_the_same_boxes_as_keras(detector_files, found_by_keras, quantize):
     ]
     assert (0, 0) in counts
     assert all(ours == 0 for ours, each in counts if each == 0)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_as_precise_as_keras(detector_files, quantize):
+    """COCO's mean average precision of what scores 0.5 or more."""
+    model, _ = squares.detector()
+    images, boxes, labels = squares.scenes(64, seed=3)
+    truths = [{"boxes": each, "labels": some} for each, some in zip(boxes, labels, strict=True)]
+    file = keras_parc.TFLiteDetector(detector_files[quantize, False])
+    keras_finds = detector_of(model, score_threshold=0.5, most=10)(images)
+    ours, theirs = (
+        measure_detections(truths, found, images.shape[1:3], squares.LABELS)["map"]
+        for found in (file(images), keras_finds)
+    )
+    assert theirs > 0.5
+    assert ours == pytest.approx(theirs, abs=0.01 if quantize else 1e-4)
 
 
 @pytest.mark.parametrize("quantize", [None, "int8"])

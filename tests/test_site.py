@@ -65,7 +65,7 @@ def test_links_to_the_outside_are_well_formed(site):
 
 def test_links_of_the_repository_lead_to_a_file():
     """Where it is read without the site; only what the site generates is not there."""
-    generated = re.compile(r"(\.\./)?(models/\w+|api/command)\.md")
+    generated = re.compile(r"(\.\./)?(models/\w+|api/command|paper)\.md")
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "tflite/README.md")]
     pages += (ROOT / "docs").rglob("*.md")
     checked = 0

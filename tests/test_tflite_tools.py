@@ -197,7 +197,7 @@ def test_wrong_images(folder, model):
     check_error(tool("run.py", cut, model), "cut.png", "not an image")
 
 
-@pytest.mark.parametrize("name", ["run.py", "benchmark.py"])
+@pytest.mark.parametrize("name", ["run.py", "benchmark.py", "memory.py"])
 def test_wrong_models(folder, image, model, name):
     before = [image] if name == "run.py" else []
     check_error(tool(name, *before, folder / "no.tflite"), "no.tflite", "No such file")
@@ -245,6 +245,28 @@ def test_without_pillow(tmp_path, image, model):
     )
     done = tool("benchmark.py", model, "--runs", 1, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 0, done.stderr
+
+
+def test_memory(folder, model):
+    """What a model takes grows with its weights and with the maps it makes."""
+    kernel = np.ones((2048, 4096), "float32")  # 32 MB
+    weights = convert(folder / "weights.tflite", lambda x: x @ kernel, shape=(1, 2048))
+    maps = convert(
+        folder / "maps.tflite",  # 64 MB
+        lambda x: tf.nn.conv2d(x, tf.ones((1, 1, 3, 16)), 1, "SAME"),
+        shape=(1, 1024, 1024, 3),
+    )
+    path = folder / "memory.csv"
+    done = tool("memory.py", model, weights, maps, "--csv", path)
+    assert done.returncode == 0, done.stderr
+    with open(path) as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    small, heavy, wide = (rows[f"{name}.tflite"] for name in ("halves", "weights", "maps"))
+    assert float(heavy["file_mb"]) == pytest.approx(kernel.nbytes / 1e6, rel=0.01)
+    assert float(heavy["loaded_mb"]) > float(small["loaded_mb"]) + 20
+    for row, least in ((small, 0), (wide, 50)):
+        assert float(row["peak_mb"]) >= float(row["loaded_mb"])
+        assert float(row["peak_mb"]) > float(small["peak_mb"]) - 1 + least
 
 
 def test_benchmark_table_and_csv(folder, model):

@@ -19,7 +19,7 @@ from keras_parc.training.train import train
 # The demonstrations' recipes; "{}" is the backbone. They are for ParC-Net-XS, which stands for S.
 _RECIPES = {
     "classification": ("digit_scenes", "{}", "train"),
-    "detection": ("digit_scenes_detection", "ssd_{}_small", "train[:4000]"),
+    "detection": ("digit_scenes_detection", "ssd_{}_small", "train"),
     "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small", "train[:3200]"),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
