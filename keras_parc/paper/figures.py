@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras_parc.paper.rows import ABLATIONS, MODELS, SCORES, TITLES
 
-_MARKS = {"MobileViT-S": "s", "ParC-Net-S": "o"}
+_MARKS = "osD^v<>*"
 _FIGURES = {"classification": 5, "detection": 6, "segmentation": 7}
 
 
@@ -28,12 +28,13 @@ def results_figure(task: str, summary: Sequence[dict]):
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     rows = MODELS if task == "classification" else [r for r in ABLATIONS if r.task == task]
-    for row in rows:
+    for row, mark in zip(rows, _MARKS, strict=False):
         score = row.top1 if task == "classification" else row.score
-        left.plot(row.millions, score, "k" + _MARKS.get(row.name, "x"), fillstyle="none")
-        left.annotate(row.name, (row.millions, score), (5, 4), textcoords="offset points", size=8)
+        fill = "full" if row.name.startswith("ParC") else "none"
+        left.plot(row.millions, score, f"k{mark}", fillstyle=fill, markersize=8, label=row.name)
+    left.legend(fontsize=8, loc="best")
     title = TITLES[SCORES[task]]
-    left.margins(0.25)
+    left.margins(x=0.3, y=0.2)
     left.set(title=f"The paper's values, Figure {_FIGURES[task]}", ylabel=f"{title}, %")
     left.set(xlabel="parameters, millions")
     _bars(right, [each for each in summary if each["task"] == task], SCORES[task])
