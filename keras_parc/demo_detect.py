@@ -19,7 +19,9 @@ class DetectionDemo:
     """
 
     recipe = RECIPES["digit_scenes_detection"]
-    quick = dataclasses.replace(recipe, data="digit_scenes/detect_tiny", epochs=1, warm_up_steps=1)
+    quick = dataclasses.replace(
+        recipe, data="digit_scenes/detect_tiny", train_split="train", epochs=1, warm_up_steps=1
+    )
     open_file = TFLiteDetector
 
     def __init__(self, training, test):

@@ -85,7 +85,7 @@ def test_what_is_stored_makes_the_tables(tmp_path):
         row = rows.ABLATIONS[int(result["row"]) - 1]
         recipe = ablation.row_recipe(row, int(result["seed"]))
         assert (result["model"], result["train_split"]) == (recipe.model, recipe.train_split)
-        assert int(result["epochs"]) == recipe.epochs
+        assert (int(result["batch"]), int(result["epochs"])) == (recipe.batch, recipe.epochs)
     page = report.write_report(tmp_path, costs, results, speed=tmp_path)
     assert page.read_text().count("\n| ") == 2 * 2 + len(every)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -18,9 +18,9 @@ from keras_parc.training.train import train
 
 # The demonstrations' recipes; "{}" is the backbone. They are for ParC-Net-XS, which stands for S.
 _RECIPES = {
-    "classification": ("digit_scenes", "{}", "train"),
-    "detection": ("digit_scenes_detection", "ssd_{}_small", "train"),
-    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small", "train[:3200]"),
+    "classification": ("digit_scenes", "{}"),
+    "detection": ("digit_scenes_detection", "ssd_{}_small"),
+    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small"),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
 
@@ -41,12 +41,11 @@ def row_recipe(row: Ablation, seed: int, quick: bool = False) -> Recipe:
         >>> row_recipe(ABLATIONS[7], seed=1).model
         'ssd_mobilevit_s_small'
     """
-    base, model, split = _RECIPES[row.task]
+    base, model = _RECIPES[row.task]
     recipe = dataclasses.replace(
         RECIPES[base],
         name=f"table2_row{row.number}_seed{seed}",
         model=model.format(row.model.replace("parc_net_s", "parc_net_xs")),
-        train_split=split,
         validation_split="test",
         seed=seed,
     )
@@ -112,7 +111,7 @@ def run_ablations(
         result = {"row": row.number, "task": row.task, "model": recipe.model, "seed": seed}
         result |= {"score": score, "value": round(history[-1][f"val_{score}"], 5)}
         result |= {"data": recipe.data, "train_split": recipe.train_split}
-        result |= {"side": recipe.size, "epochs": recipe.epochs}
+        result |= {"side": recipe.size, "batch": recipe.batch, "epochs": recipe.epochs}
         result |= {"backend": keras.config.backend(), "device": device_name()}
         add_rows(results, [result])
         keras.backend.clear_session()
