@@ -5,14 +5,10 @@ import math
 from pathlib import Path
 
 import keras_parc
+from keras_parc.paper.tables import markdown
 
 RESULTS = Path(__file__).resolve().parent.parent / "tflite/results"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+table = markdown
 
 
 def read(name: str | Path) -> list[dict[str, str]]:
