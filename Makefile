@@ -41,7 +41,7 @@ benchmark: $(VENV)/.installed
 	PYTHONPATH=build/kimm $(BIN)/python -m keras_parc.lite.comparison build/benchmark
 	cd build/benchmark && for threads in 1 2; do \
 	  $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite --threads $$threads \
-	    --csv $(CURDIR)/tflite/results/latency_$$threads$(MACHINE).csv || exit; done
+	    --csv $(CURDIR)/tflite/results/latency_$${threads}$(MACHINE).csv || exit; done
 	$(BIN)/python -m keras_parc.lite.comparison_convnets build/benchmark_convnets
 	cd build/benchmark_convnets && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite \
 	  --csv $(CURDIR)/tflite/results/convnets$(MACHINE).csv

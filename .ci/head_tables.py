@@ -49,7 +49,7 @@ def _speed(head: str, sides: tuple[int, ...]) -> str:
 
 
 def _memory(head: str, sides: tuple[int, ...]) -> str:
-    """Megabytes that the weights take once loaded, and the most in an inference."""
+    """Megabytes of the arena, of the process once the model is loaded, and at most in use."""
     weighed = {Path(row["model"]).stem: row for row in read("heads_memory.csv")}
     cells = []
     for backbone, name in BACKBONES.items():
@@ -58,7 +58,6 @@ def _memory(head: str, sides: tuple[int, ...]) -> str:
             for side in sides
             for dtype in DTYPES
         ]
-        cells.append(
-            [name, *(f"{float(r['loaded_mb']):.0f}, {float(r['peak_mb']):.0f}" for r in found)]
-        )
-    return table(_columns(sides, "MB loaded, at most"), cells)
+        sizes = [[float(r[f"{each}_mb"]) for each in ("arena", "loaded", "peak")] for r in found]
+        cells.append([name, *(", ".join(f"{each:.0f}" for each in of) for of in sizes)])
+    return table(_columns(sides, "MB of arena, loaded, at most"), cells)

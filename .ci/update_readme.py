@@ -1,13 +1,14 @@
 """Write the generated tables of README.md and tflite/README.md: `make readme`.
 
-The models are built and counted; the demonstration's figures come from `tflite/results/demo.json`,
-a copy of the `report.json` of a real `make demo`; those of speed from what `make benchmark` wrote.
+The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
+copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
 """
 
 import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import benchmark_tables
@@ -45,17 +46,27 @@ def presets() -> str:
     return table(head, rows)
 
 
-def demo() -> str:
-    report = json.loads((RESULTS / "demo.json").read_text())
+# What a demonstration measures, as its table says it.
+MEASURES = {
+    "accuracy": "test accuracy",
+    "map": "mAP",
+    "map50": "mAP at IoU 0.5",
+    "mean_iou": "mean IoU",
+    "agreement_with_keras": "agrees with Keras",
+}
+
+
+def demo(name: str) -> str:
+    report = json.loads((RESULTS / f"{name}.json").read_text())
+    measures, times = report["measures"], report["time_one_image_one_thread"]
     rows = []
-    for name, accuracy in report["accuracy"].items():
-        agreement = 100 * report["agreement_with_keras"][name]
-        megabytes = f"{report['bytes'][name] / 1e6:.2f} MB" if name in report["bytes"] else ""
-        ratio = report["time_one_image_one_thread"][name]["ratio"]
-        cells = [name, f"{100 * accuracy:.1f} %", f"{agreement:.1f} %", megabytes, f"{ratio:.3f}"]
-        rows.append(cells)
+    for each, time in times.items():
+        megabytes = f"{report['bytes'][each] / 1e6:.2f} MB" if each in report["bytes"] else ""
+        shares = [f"{100 * report[measure][each]:.1f} %" for measure in measures]
+        rows.append([each, *shares, megabytes, f"{time['ratio']:.3f}"])
     settings = report["settings"]
-    head = ["", "test accuracy", "agrees with Keras", "size", "time of one image, relative"]
+    names = [MEASURES[measure] for measure in measures]
+    head = ["", *names, "size", "time of one image, relative"]
     return (
         f"{table(head, rows)}\n\n{report['seconds']:.0f} s in all on {report['machine']}: "
         f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
@@ -66,7 +77,7 @@ TABLES = {
     README: {
         "models": models,
         "presets": presets,
-        "demo": demo,
+        **{name: partial(demo, name) for name in ("demo", "demo_detection", "demo_segmentation")},
         "detectors": head_tables.detectors,
         "segmenters": head_tables.segmenters,
         "convnets": convnet_tables.convnets,

@@ -264,6 +264,9 @@ def test_memory(folder, model):
     small, heavy, wide = (rows[f"{name}.tflite"] for name in ("halves", "weights", "maps"))
     assert float(heavy["file_mb"]) == pytest.approx(kernel.nbytes / 1e6, rel=0.01)
     assert float(heavy["loaded_mb"]) > float(small["loaded_mb"]) + 20
+    # An image of 3 channels and 16 maps of 1024 x 1024 numbers of 4 bytes.
+    assert float(wide["arena_mb"]) == pytest.approx(4 * (3 + 16), rel=0.01)
+    assert float(heavy["arena_mb"]) < 0.1
     for row, least in ((small, 0), (wide, 50)):
         assert float(row["peak_mb"]) >= float(row["loaded_mb"])
         assert float(row["peak_mb"]) > float(small["peak_mb"]) - 1 + least

@@ -9,7 +9,7 @@ import sys
 
 from run import ToolError, load_runtime, one_line, open_model, positive
 
-COLUMNS = ["model", "file_mb", "loaded_mb", "peak_mb", "threads", "runtime"]
+COLUMNS = ["model", "file_mb", "arena_mb", "loaded_mb", "peak_mb", "threads", "runtime"]
 
 
 def resident(field):
@@ -19,6 +19,17 @@ def resident(field):
             if line.startswith(field + ":"):
                 return int(line.split()[1]) / 1024
     raise ToolError(f"expected {field} in /proc/self/status")
+
+
+def arena(path):
+    """MB of the arena that the runtime plans for a model's inputs and results, without XNNPACK."""
+    interpreter = open_model(path, kernels="BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+    indices = {each["index"] for each in interpreter.get_input_details()}
+    for operation in interpreter._get_ops_details():
+        indices.update(operation["outputs"])
+    arrays = [interpreter.tensor(index)() for index in indices]
+    first = min(each.ctypes.data for each in arrays)
+    return (max(each.ctypes.data + each.nbytes for each in arrays) - first) / 2**20
 
 
 def weigh(path, threads):
@@ -49,11 +60,10 @@ def main(arguments=None):
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             if done.returncode:
                 raise ToolError(one_line(done.stderr.decode().replace("error: ", "")))
-            loaded, peak = map(float, done.stdout.split())
-            size = os.path.getsize(path) / 1e6
-            figures = [round(size, 2), round(loaded, 1), round(peak, 1), args.threads, runtime]
-            rows.append(dict(zip(COLUMNS, [os.path.basename(path), *figures])))
-            print(f"{rows[-1]['model']}  loaded {loaded:.1f} MB, at most {peak:.1f} MB")
+            sizes = [os.path.getsize(path) / 1e6, arena(path), *map(float, done.stdout.split())]
+            figures = [os.path.basename(path), *(round(each, 2) for each in sizes)]
+            rows.append(dict(zip(COLUMNS, [*figures, args.threads, runtime])))
+            print("{0}  arena {2} MB, loaded {3} MB, at most {4} MB".format(*figures))
         if args.csv:
             partial = f"{args.csv}.part"
             with open(partial, "w", newline="") as file:
