@@ -19,6 +19,9 @@ import training_tables
 from tables import RESULTS, size, table
 
 import keras_parc
+from keras_parc.paper import tables as paper_tables
+from keras_parc.paper.ablation import read_results, summary
+from keras_parc.paper.report import read_costs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -73,6 +76,12 @@ def demo(name: str) -> str:
     )
 
 
+def ablation() -> str:
+    costs = read_costs(paper_tables.RESULTS / "costs.csv")
+    results = read_results(paper_tables.RESULTS / "ablation.csv")
+    return paper_tables.table2(costs, summary(results))
+
+
 TABLES = {
     README: {
         "models": models,
@@ -87,6 +96,7 @@ TABLES = {
         "sizes": benchmark_tables.sizes,
         "training_rates": training_tables.rates,
         "training_forms": training_tables.forms,
+        "ablation": ablation,
     },
 }
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.

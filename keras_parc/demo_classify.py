@@ -18,7 +18,9 @@ class ClassificationDemo:
     """
 
     recipe = RECIPES["digit_scenes"]
-    quick = dataclasses.replace(recipe, data="digit_scenes/tiny", epochs=1, warm_up_steps=1)
+    quick = dataclasses.replace(
+        recipe, model="parc_net_tiny", data="digit_scenes/tiny", epochs=1, warm_up_steps=1
+    )
     open_file = TFLiteModel
 
     def __init__(self, training, test):

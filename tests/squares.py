@@ -50,7 +50,8 @@ def detector():
     """A trained one, and its losses by epoch."""
     keras.utils.set_random_seed(0)
     model = new_detector()
-    model.compile(keras.optimizers.Adam(3e-3), loss=keras_parc.ssd_losses(model))
+    losses = keras_parc.ssd_losses(model)
+    model.compile(keras.optimizers.Adam(3e-3), loss=losses, jit_compile=False)
     images, boxes, labels = scenes(256, seed=0)
     objects = keras_parc.ssd_targets(boxes, labels, classes=2, most=3)
     targets = {"boxes": objects, "scores": objects}

@@ -1,6 +1,5 @@
 """The demonstration end to end at toy size, and `keras-parc predict` as a user types it."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_net import TinyNet
 
 import keras_parc
 from keras_parc.data import digit_scene
@@ -18,17 +16,12 @@ from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite.timing import interleaved
 from keras_parc.predict import classify, load_image
-from keras_parc.training.zoo import MODELS
 
 
 @pytest.fixture(scope="module")
 def report_folder(tmp_path_factory):
-    """Of a model of one ParC block for each length, which is traced in a quarter of the time."""
-    folder, settings = tmp_path_factory.mktemp("demo"), demo_settings(quick=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "tiny_net", TinyNet)
-        recipe = dataclasses.replace(settings.recipe, model="tiny_net")
-        run_demo(folder, dataclasses.replace(settings, recipe=recipe))
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder, demo_settings(quick=True))
     return folder
 
 

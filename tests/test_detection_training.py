@@ -135,8 +135,8 @@ def test_recipes():
     )
     assert Recipe.from_json(coco.to_json()) == coco
     assert override(coco, ["flip=0.25"]).augmentation.flip == 0.25
-    model = MODELS["ssd_parc_net_xs_small"]((64, 64, 3), 10, True)
-    plain = MODELS["ssd_parc_net_xs_no_position_small"]((64, 64, 3), 10, True)
+    model = MODELS["ssd_parc_net_tiny_small"]((64, 64, 3), 10, True)
+    plain = MODELS["ssd_parc_net_tiny_no_position_small"]((64, 64, 3), 10, True)
     assert keras_parc.ssd_anchors(model).shape == (4 * (64 + 16 + 4 + 1), 4)
     assert plain.count_params() < model.count_params()
 

@@ -16,11 +16,19 @@ from keras_parc.training.benchmark import add_rows, device_name
 from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.train import train
 
-# The demonstrations' recipes; "{}" is the backbone. They are for ParC-Net-XS, which stands for S.
+# Recipes of the demonstrations, models ("{}" is the backbone), what small ones have time for.
 _RECIPES = {
-    "classification": ("digit_scenes", "{}"),
-    "detection": ("digit_scenes_detection", "ssd_{}_small"),
-    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small"),
+    "classification": ("digit_scenes", "{}", {}),
+    "detection": (
+        "digit_scenes_detection",
+        "ssd_{}_small",
+        {"train_split": "train", "epochs": 2},
+    ),
+    "segmentation": (
+        "digit_scenes_segmentation",
+        "deeplab_v3_{}_small",
+        {"train_split": "train[:4800]"},
+    ),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
 
@@ -28,8 +36,7 @@ _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": 
 def row_recipe(row: Ablation, seed: int, quick: bool = False) -> Recipe:
     """How a row is trained: as the demonstration of its task, measured on the test scenes.
 
-    ParC-Net-XS stands for S, which learns too slowly for runs of minutes; MobileViT-S has no
-    smaller sister here.
+    The tiny models stand for S, which learns too slowly for runs of minutes.
 
     Args:
         row: The row.
@@ -39,15 +46,16 @@ def row_recipe(row: Ablation, seed: int, quick: bool = False) -> Recipe:
     Example:
         >>> from keras_parc.paper.rows import ABLATIONS
         >>> row_recipe(ABLATIONS[7], seed=1).model
-        'ssd_mobilevit_s_small'
+        'ssd_mobilevit_tiny_small'
     """
-    base, model = _RECIPES[row.task]
+    base, model, changes = _RECIPES[row.task]
     recipe = dataclasses.replace(
         RECIPES[base],
         name=f"table2_row{row.number}_seed{seed}",
-        model=model.format(row.model.replace("parc_net_s", "parc_net_xs")),
+        model=model.format(row.model.replace("_s", "_tiny", 1)),
         validation_split="test",
         seed=seed,
+        **changes,
     )
     if quick:
         few = {"data": f"digit_scenes/{_QUICK[row.task]}", "train_split": "train"}

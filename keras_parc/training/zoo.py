@@ -10,6 +10,7 @@ from keras_parc.deeplab_v3 import DeepLabV3
 from keras_parc.mobilevit import MobileViTS
 from keras_parc.parc_net import ParCNetH, ParCNetS, ParCNetXS
 from keras_parc.ssd_lite import SSDLite
+from keras_parc.training.tiny import mobilevit_tiny, parc_net_tiny
 
 Constructor = Callable[..., keras.Model]
 
@@ -31,7 +32,7 @@ _SMALL = {
 }
 # Also for 64 x 64: a map of 8 x 8 cells, a narrow head.
 _FINE = {"output_stride": 8, "width": 128}
-# Table 2: ParC-Net without one of its parts; XS is what digit scenes are learnt with.
+# Table 2: ParC-Net without one of its parts; the tiny one is what digit scenes are learnt with.
 _WITHOUT = {
     "big_1_4": {"kernel": "big_1/4"},
     "big_1_2": {"kernel": "big_1/2"},
@@ -43,10 +44,12 @@ _BACKBONES: dict[str, Constructor] = {
     "parc_net_xs": ParCNetXS,
     "parc_net_s": ParCNetS,
     "parc_net_h": ParCNetH,
+    "parc_net_tiny": parc_net_tiny,
     "mobilevit_s": MobileViTS,
+    "mobilevit_tiny": mobilevit_tiny,
     **{
         f"{name}_{part}": functools.partial(build, **options)
-        for name, build in {"parc_net_xs": ParCNetXS, "parc_net_s": ParCNetS}.items()
+        for name, build in {"parc_net_tiny": parc_net_tiny, "parc_net_s": ParCNetS}.items()
         for part, options in _WITHOUT.items()
     },
 }
