@@ -80,9 +80,11 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     """The `digit_scenes` data set; importing `keras_parc.data` registers it.
 
     Configurations: `classify` (default; 64x64, one digit; 4000 train, 500 validation and 1000 test
-    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes), `small`
-    (48x48, one digit; 8000, 250 and 1000 scenes, what the demonstration learns), `tiny` (48x48, one
-    digit; 320, 80 and 100 scenes, to try things out), or a `DigitScenesConfig`.
+    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes). What the
+    demonstrations learn: `small` (48x48, one digit; 8000, 250 and 1000 scenes), `detect_small`
+    (64x64, one to three digits; 8000, 250 and 500 scenes), `segment_small` (64x64, one or two large
+    digits; as many). To try things out: `tiny` (48x48, one digit; 320, 80 and 100 scenes) and
+    `detect_tiny` (64x64, one to three digits; as many). Or a `DigitScenesConfig`.
 
     Each example has `image` uint8 (height, width, 3), `label` (the largest digit), `objects` with
     `bbox` (ymin, xmin, ymax, xmax, relative) and `label`, and `segmentation_mask` uint8
@@ -127,6 +129,14 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
             description="One to four large digits.",
             scenes=VARIANTS["segment"],
             train=2000,
+            validation=250,
+            test=500,
+        ),
+        DigitScenesConfig(
+            name="segment_small",
+            description="One or two digits with wide strokes, small images, many of them.",
+            scenes=VARIANTS["segment_small"],
+            train=8000,
             validation=250,
             test=500,
         ),

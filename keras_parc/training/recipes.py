@@ -307,7 +307,7 @@ RECIPES: dict[str, Recipe] = {
             "digit_scenes_segmentation",
             "deeplab_v3_parc_net_xs_small",
             task="segmentation",
-            data="digit_scenes/detect_small",
+            data="digit_scenes/segment_small",
             train_split="train[:3200]",
             size=64,
             short_side=64,

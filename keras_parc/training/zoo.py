@@ -30,8 +30,8 @@ _SMALL = {
     "extra_channels": (64,),
     "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
 }
-# Also for 64 x 64: a map of 8 x 8 cells, a narrow head.
-_FINE = {"output_stride": 8, "width": 128}
+# Also for 64 x 64: a map of 8 x 8 cells, rates that stay inside it, a narrow head.
+_FINE = {"output_stride": 8, "rates": (1, 2, 3), "width": 128}
 # Table 2: ParC-Net without one of its parts; the tiny one is what digit scenes are learnt with.
 _WITHOUT = {
     "big_1_4": {"kernel": "big_1/4"},
