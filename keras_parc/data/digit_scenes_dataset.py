@@ -80,7 +80,7 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     """The `digit_scenes` data set; importing `keras_parc.data` registers it.
 
     Configurations: `classify` (default; 64x64, one digit; 4000 train, 500 validation and 1000 test
-    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes). What the
+    scenes), `detect` and `segment` (128x128, one to four digits; 2000, 250 and 500 scenes). What
     demonstrations learn: `small` (48x48, one digit; 8000, 250 and 1000 scenes), `detect_small`
     (64x64, one to three digits; 8000, 250 and 500 scenes), `segment_small` (64x64, one or two large
     digits; as many). To try things out: `tiny` (48x48, one digit; 320, 80 and 100 scenes) and
