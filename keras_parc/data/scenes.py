@@ -119,7 +119,7 @@ VARIANTS = {
     "segment": SceneConfig(image_size=(128, 128), digits=(1, 4), scale=(0.3, 0.6)),
     "detect_small": SceneConfig(image_size=(64, 64), digits=(1, 3), scale=(0.25, 0.6)),
     "detect_tiny": SceneConfig(image_size=(64, 64), digits=(1, 3), scale=(0.25, 0.6)),
-    "segment_small": SceneConfig(image_size=(64, 64), digits=(1, 2), scale=(0.5, 0.9)),
+    "segment_small": SceneConfig(image_size=(64, 64), digits=(1, 2), scale=(0.45, 0.8)),
     "small": SceneConfig(image_size=(48, 48)),
     "tiny": SceneConfig(image_size=(48, 48)),
 }
