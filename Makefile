@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # TensorFlow's own log: warnings and errors only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-# Tests in two processes, a file's in one: fixtures of a file are made once.
-TWO := --numprocesses 2 --dist loadfile
+# Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
+TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test benchmark benchmark-heads benchmark-train paper test-torch test-runtimes test-arm \
   test-web test-mediapipe runtimes lint format readme docs notebooks lock clean

@@ -40,6 +40,14 @@ def pytest_addoption(parser):
     )
 
 
+# Files of minutes: first, so that two processes that take a file each end together.
+LONG = ("test_notebooks.py", "test_export.py", "test_training.py", "test_docs.py", "test_models.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_conversion_process():
     """The conversions of all tests in one process: each of its own imports TensorFlow for 4 s."""
