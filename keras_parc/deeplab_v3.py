@@ -197,13 +197,27 @@ def low_resolution(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(LOGITS).output, name=model.name)
 
 
+@keras.saving.register_keras_serializable(package="keras_parc")
+class _PixelCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
+    """Cross-entropy that says when a mask is not of the size of the logits."""
+
+    def call(self, y_true, y_pred):
+        mask, logits = y_true.shape[1:3], y_pred.shape[1:3]
+        if any(None not in pair and pair[0] != pair[1] for pair in zip(mask, logits, strict=True)):
+            raise ValueError(
+                f"Masks of {tuple(mask)} pixels do not fit logits of {tuple(logits)}: resize image "
+                "and mask to one size."
+            )
+        return super().call(y_true, y_pred)
+
+
 def pixel_cross_entropy() -> keras.losses.Loss:
     """The loss of segmentation: cross-entropy at every pixel that has a class.
 
     Returns:
         A loss of masks `(batch, height, width)`, class numbers or `IGNORED` (255), and logits
         `(batch, height, width, classes)`: the mean over all pixels of the batch that count, 0 if
-        none does.
+        none does. It raises a ValueError where masks and logits differ in size.
 
     Source: the authors' recipe; no class weights, no auxiliary head.
 
@@ -213,7 +227,7 @@ def pixel_cross_entropy() -> keras.losses.Loss:
         >>> round(float(pixel_cross_entropy()(mask, np.zeros((1, 2, 2, 21)))), 4)
         3.0445
     """
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=IGNORED)
+    return _PixelCrossEntropy(from_logits=True, ignore_class=IGNORED)
 
 
 def DeepLabV3ParCNetS(

@@ -157,6 +157,10 @@ def test_ignored_pixels_do_not_count():
     other[0, :, :4] += 100 * np.random.default_rng(2).standard_normal((4, 4, 5))
     assert float(numpy(loss(mask, other))) == pytest.approx(expected, rel=1e-5)
     assert float(numpy(loss(np.full((2, 4, 6), 255), logits))) == 0
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert float(numpy(again(mask, logits))) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match=r"\(2, 6\) pixels do not fit logits of \(4, 6\)"):
+        loss(mask[:, :2], logits)
 
 
 @pytest.mark.parametrize(

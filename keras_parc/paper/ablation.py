@@ -17,18 +17,11 @@ from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.train import train
 
 # Recipes of the demonstrations, models ("{}" is the backbone), what small ones have time for.
+_DENSE = {"train_split": "train", "epochs": 2}
 _RECIPES = {
     "classification": ("digit_scenes", "{}", {}),
-    "detection": (
-        "digit_scenes_detection",
-        "ssd_{}_small",
-        {"train_split": "train", "epochs": 2},
-    ),
-    "segmentation": (
-        "digit_scenes_segmentation",
-        "deeplab_v3_{}_small",
-        {"train_split": "train", "epochs": 2},
-    ),
+    "detection": ("digit_scenes_detection", "ssd_{}_small", _DENSE),
+    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small", _DENSE),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
 
