@@ -19,14 +19,7 @@ class DetectionDemo:
     """
 
     recipe = RECIPES["digit_scenes_detection"]
-    quick = dataclasses.replace(
-        recipe,
-        model="ssd_parc_net_tiny_small",
-        data="digit_scenes/detect_tiny",
-        train_split="train",
-        epochs=1,
-        warm_up_steps=1,
-    )
+    quick = dataclasses.replace(recipe, data="digit_scenes/detect_tiny", epochs=1, warm_up_steps=1)
     open_file = TFLiteDetector
 
     def __init__(self, training, test):

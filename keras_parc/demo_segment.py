@@ -25,14 +25,7 @@ class SegmentationDemo:
     """
 
     recipe = RECIPES["digit_scenes_segmentation"]
-    quick = dataclasses.replace(
-        recipe,
-        model="deeplab_v3_parc_net_tiny_small",
-        data="digit_scenes/detect_tiny",
-        train_split="train",
-        epochs=1,
-        warm_up_steps=1,
-    )
+    quick = dataclasses.replace(recipe, data="digit_scenes/detect_tiny", epochs=1, warm_up_steps=1)
 
     open_file = TFLiteModel
 

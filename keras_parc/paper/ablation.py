@@ -16,8 +16,8 @@ from keras_parc.training.benchmark import add_rows, device_name
 from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.train import train
 
-# Recipes of the demonstrations, models ("{}" is the backbone), what small ones have time for.
-_DENSE = {"train_split": "train", "epochs": 2}
+# Recipes of the demonstrations, models ("{}" is the backbone), what is changed.
+_DENSE = {"epochs": 2}
 _RECIPES = {
     "classification": ("digit_scenes", "{}", {}),
     "detection": ("digit_scenes_detection", "ssd_{}_small", _DENSE),

@@ -261,10 +261,9 @@ RECIPES: dict[str, Recipe] = {
         # As above: what is not the paper's fits a run of minutes.
         Recipe(
             "digit_scenes_detection",
-            "ssd_parc_net_xs_small",
+            "ssd_parc_net_tiny_small",
             task="detection",
             data="digit_scenes/detect_small",
-            train_split="train[:4800]",
             size=64,
             short_side=64,
             sizes=(64,),
@@ -305,16 +304,15 @@ RECIPES: dict[str, Recipe] = {
         # As above: what is not the paper's fits a run of minutes.
         Recipe(
             "digit_scenes_segmentation",
-            "deeplab_v3_parc_net_xs_small",
+            "deeplab_v3_parc_net_tiny_small",
             task="segmentation",
             data="digit_scenes/segment_small",
-            train_split="train[:6400]",
             size=64,
             short_side=64,
             sizes=(64,),
             batch=16,
             replicas=1,
-            epochs=2,
+            epochs=3,
             start_rate=4e-4,
             peak_rate=4e-3,
             end_rate=4e-5,
