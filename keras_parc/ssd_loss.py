@@ -107,7 +107,7 @@ def ssd_losses(
         >>> import keras_parc
         >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
         >>> model = keras_parc.SSDLite(backbone, classes=2)
-        >>> model.compile("adam", loss=keras_parc.ssd_losses(model), jit_compile=False)
+        >>> model.compile("adam", loss=keras_parc.ssd_losses(model), run_eagerly=True)
         >>> objects = keras_parc.ssd_targets([[[0.1, 0.1, 0.6, 0.5]], []], [[1], []], classes=2)
         >>> targets = {"boxes": objects, "scores": objects}
         >>> history = model.fit(np.zeros((2, 32, 32, 3)), targets, verbose=0)
