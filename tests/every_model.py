@@ -41,8 +41,8 @@ class Case:
 
 # A height of 256 has the 32 taps whose form depends on the target; a width of 32 saves time.
 MODELS = (
-    Case("ParCNetXS", keras_parc.ParCNetXS, ((96, 96),), (256, 32)),
-    Case("ParCNetS", keras_parc.ParCNetS, ((256, 256),), (256, 32)),
+    Case("ParCNetXS", keras_parc.ParCNetXS, ((64, 64), (96, 96)), (256, 32)),
+    Case("ParCNetS", keras_parc.ParCNetS, ((64, 64), (256, 256)), (256, 32)),
     Case("ParCNetH", keras_parc.ParCNetH, ((64, 64),), None, measured=(256, 32)),
     Case(
         "MobileViTS",
@@ -66,7 +66,7 @@ MODELS = (
     Case(
         "ParCMobileNetV2",
         keras_parc.ParCMobileNetV2,
-        ((224, 224),),
+        ((64, 64), (224, 224)),
         (64, 64),
         None,
         telling=False,
@@ -74,7 +74,7 @@ MODELS = (
     Case(
         "ParCConvNeXtXT",
         keras_parc.ParCConvNeXtXT,
-        ((224, 224),),
+        ((64, 64), (224, 224)),
         (64, 64),
         None,
         operations=OPERATIONS | {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"},
