@@ -44,7 +44,7 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
             spine.set(linewidth=3 if mistake else 0.5)
 
     curves = {"training (augmented)": "top1", "validation (averaged)": "val_top1"}
-    _measures(bottom, report, "accuracy", curves, "Test accuracy, %")
+    _measures(bottom, report, "accuracy", curves, "accuracy")
     return figure
 
 
@@ -69,7 +69,7 @@ def detection_figure(report: dict, pictures: list):
     for axis, picture in zip(axes.flat, pictures, strict=False):
         axis.imshow(picture)
     curves = {"mAP": "val_map", "at IoU 0.5": "val_map50"}
-    _measures(bottom, report, "map", curves, "Test mAP, %")
+    _measures(bottom, report, "map", curves, "mAP")
     return figure
 
 
@@ -100,21 +100,21 @@ def segmentation_figure(report: dict, images: np.ndarray, truth: np.ndarray, map
             axis.set(xticks=[], yticks=[])
         column[1].set_xlabel(f"{100 * wrong[index]:.1f} % of pixels wrong")
     curves = {"training (augmented)": "miou", "validation (averaged)": "val_miou"}
-    _measures(bottom, report, "mean_iou", curves, "Test mean IoU, %")
+    _measures(bottom, report, "mean_iou", curves, "mean IoU")
     return figure
 
 
-def _measures(figure, report, measure: str, curves: dict[str, str], title: str) -> None:
-    """The training curve by epoch, a measure of every model, and times."""
+def _measures(figure, report, measure: str, curves: dict[str, str], name: str) -> None:
+    """The training curve by epoch, a measure of every model, called `name`, and times."""
     curve, accuracy, latency = figure.subplots(1, 3)
     rows = report["history"]
     epochs = [row["epoch"] for row in rows]
     for (label, key), style in zip(curves.items(), ("k--o", "k-s"), strict=True):
         curve.plot(epochs, [row[key] for row in rows], style, label=label)
-    curve.set(xlabel="epoch", ylabel=measure, title="Training", xticks=epochs, ylim=(0, 1.02))
+    curve.set(xlabel="epoch", ylabel=name, title="Training", xticks=epochs, ylim=(0, 1.02))
     curve.legend(loc="lower right")
-    values = {name: 100 * value for name, value in report[measure].items()}
-    _bars(accuracy, values, title, "{:.1f}")
+    values = {model: 100 * value for model, value in report[measure].items()}
+    _bars(accuracy, values, f"Test {name}, %", "{:.1f}")
     times = report["time_one_image_one_thread"]
     _bars(
         latency,

@@ -20,6 +20,7 @@ from rich.console import Console
 import keras_parc
 import small_training
 from keras_parc.training import fit as fitting
+from keras_parc.training import progress
 from keras_parc.training.average import MovingAverage, mean_of_weights
 from keras_parc.training.checkpoint import read_state
 from keras_parc.training.classify import Classification
@@ -53,6 +54,22 @@ def assert_same_bits(one, other):
         strict=True,
     ):
         np.testing.assert_array_equal(x, y)
+
+
+def test_without_a_terminal_a_line_now_and_then(monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    console = Console(file=io.StringIO())
+    with progress.ProgressBar(steps=9, console=console) as bar:
+        bar.begin([(64, 32)] * 9, done=0)
+        for batch in range(9):
+            bar.on_train_batch_begin(batch)
+            bar.on_train_batch_end(batch, {"loss": 0.5})
+    lines = console.file.getvalue().splitlines()
+    steps = [int(line.split()[1].partition("/")[0]) for line in lines]
+    assert 2 <= len(steps) < 9
+    assert steps == sorted(set(steps))
+    assert all("/9  loss 0.5" in line for line in lines)
 
 
 def start(folder, *arguments, backend="tensorflow", **environment):

@@ -180,7 +180,7 @@ def device_name() -> str:
         for gpu in tf.config.list_physical_devices("GPU")[:1]:
             return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores"
+    return f"{_processor()}, {cores} core{'s' * (cores > 1)}"
 
 
 def _processor() -> str:

@@ -7,13 +7,15 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_PAUSE = 30  # seconds between lines where there is no terminal
+
 
 class ProgressBar(keras.callbacks.Callback):
     """One bar over all epochs; pass `verbose=0` to `fit` itself and use it as a context.
 
     Args:
         steps: Steps of all epochs.
-        console: Where to draw; default: the terminal. Without a terminal only `report` prints.
+        console: Where to draw; default: the terminal. Without a terminal a line every half minute.
 
     Example:
         >>> with ProgressBar(steps=20, console=Console(quiet=True)) as bar:
@@ -36,6 +38,7 @@ class ProgressBar(keras.callbacks.Callback):
         )
         self._task = self._bar.add_task("training", total=steps, rate="", metrics="")
         self._images, self._seconds, self._seen = 0, 0.0, set()
+        self._printed = time.perf_counter()
 
     def __enter__(self):
         self._bar.start()
@@ -59,11 +62,18 @@ class ProgressBar(keras.callbacks.Callback):
             self._seconds += time.perf_counter() - self._start
         self._seen.add(size)
         self._bar.update(self._task, advance=1, rate=self._rate(), metrics=_text(logs))
+        if not self._console.is_terminal and time.perf_counter() - self._printed > _PAUSE:
+            task = self._bar.tasks[self._task]
+            steps = f"step {task.completed:.0f}/{task.total:.0f}"
+            self._print(f"{steps}  {_text(logs)}  {self._rate()}")
 
     def report(self, epoch: int, epochs: int, metrics: dict[str, float]) -> None:
         """Print the metrics of an epoch that is done, counted from 1."""
-        line = f"epoch {epoch}/{epochs}  {_text(metrics)}  {self._rate()}"
+        self._print(f"epoch {epoch}/{epochs}  {_text(metrics)}  {self._rate()}")
+
+    def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
+        self._printed = time.perf_counter()
 
     def _rate(self) -> str:
         return f"{self._images / self._seconds:.0f} images/s" if self._seconds else ""
