@@ -57,11 +57,11 @@ class DetectionDemo:
         """The picture of the report; after `measure`."""
         from PIL import Image
 
-        from keras_parc.report import detection_figure
+        from keras_parc.report import SHOWN, detection_figure
 
         pictures = []
         for image, found in zip(self.images[:16], self.found["int8"], strict=False):
-            good = found["scores"] >= 0.5
-            large = Image.fromarray(image.astype("uint8")).resize((256, 256), Image.Resampling.BOX)
+            good = found["scores"] >= SHOWN
+            large = Image.fromarray(image.astype("uint8")).resize((144, 144), Image.Resampling.BOX)
             pictures.append(draw(large, {k: v[good] for k, v in found.items()}, self.names))
         return detection_figure(report, pictures)

@@ -4,6 +4,8 @@ import numpy as np
 
 from keras_parc.paint import painted
 
+SHOWN = 0.3  # least score of a box in the picture
+
 
 def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np.ndarray):
     """Draw sample predictions, the training curve, accuracy and time.
@@ -62,7 +64,7 @@ def detection_figure(report: dict, pictures: list):
 
     figure = Figure(figsize=(12, 8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
-    top.suptitle("What the int8 file finds in test scenes, scores of 0.5 or more")
+    top.suptitle(f"What the int8 file finds in test scenes, scores of {SHOWN} or more")
     axes = top.subplots(2, 8)
     for axis in axes.flat:
         axis.axis("off")

@@ -13,7 +13,7 @@ from keras_parc.lite.calibration import calibration_images
 from keras_parc.lite.explain import explain, match, noise_table, write_noise
 from keras_parc.lite.int8 import quantize
 from keras_parc.lite.intermediate import Intermediate
-from keras_parc.lite.ranges import choose_ranges, least_error
+from keras_parc.lite.ranges import METHODS, choose_ranges, least_error
 
 SHAPE = (32, 32, 3)
 
@@ -128,9 +128,27 @@ def test_ranges_improve_the_file(outliers, outlier_files, heavy_images, tmp_path
         noise = keras_parc.TFLiteModel(path)(heavy_images) - expected
         return 10 * np.log10(np.square(expected).mean() / np.square(noise).mean())
 
-    minmax, least, seen = map(decibels, ("minmax", "mse", "mse_seen"))
+    minmax, least, seen, median = map(decibels, METHODS)
     assert least > minmax
     assert seen > minmax + 1
+    assert median > minmax
+
+
+def test_a_loud_image_does_not_take_the_range(tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, keras.layers.Conv2D(8, 3)(keras.layers.Conv2D(8, 3)(inputs)))
+    content = keras_parc.to_tflite(model, tmp_path / "float.tflite").read_bytes()
+    file, images = Intermediate(content), np.random.default_rng(4).normal(size=(30, *SHAPE))
+
+    def width(images, method):
+        low, high = choose_ranges(file, images.astype("float32"), method)[file.made[-1]]
+        return high - low
+
+    loud = images.copy()
+    loud[7] *= 50
+    assert width(loud, "mse_seen") > 10 * width(images, "mse_seen")
+    assert width(loud, "mse_median") < width(loud, "mse_seen") / 4
+    assert width(images, "mse_median") == pytest.approx(width(images, "mse_seen"), rel=0.1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

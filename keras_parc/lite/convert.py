@@ -22,7 +22,7 @@ from keras_parc.ssd_lite import ssd_anchors
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
-DEFAULT_RANGES = "mse_seen"
+DEFAULT_RANGES = "mse_median"
 
 
 def to_tflite(

@@ -54,7 +54,7 @@ class FineTuned:
 def fine_tune(
     content: bytes,
     images: Sequence[np.ndarray],
-    method: str = "mse_seen",
+    method: str = "mse_median",
     seed: int = 0,
     console: Console | None = None,
 ) -> FineTuned:

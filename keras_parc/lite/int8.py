@@ -16,7 +16,7 @@ def quantize(
     images: Sequence[np.ndarray],
     input_type: str = "float32",
     output_type: str = "float32",
-    method: str = "mse_seen",
+    method: str = "mse_median",
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 

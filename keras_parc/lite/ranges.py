@@ -7,6 +7,9 @@ images are run here, with every tensor kept.
 Then each range is narrowed to where the squared error is least, on the values as their readers
 see them: a range that ends at -3 costs a hard SiLU nothing, and one that ends at -6 costs a SiLU
 little, while the outliers it leaves out cost everybody else.
+
+Among the images, too: one whose values are ten times as large has a hundred times the error, and
+would have the range to itself. So none counts for more than the median image does.
 """
 
 import math
@@ -16,7 +19,7 @@ import numpy as np
 
 from keras_parc.lite.intermediate import Function, Intermediate, identity
 
-METHODS = ("minmax", "mse", "mse_seen")
+METHODS = ("minmax", "mse", "mse_seen", "mse_median")
 BINS = 2048
 STEPS = 24  # Ends tried on either side of zero.
 MOST_VALUES = 1 << 13  # Of one tensor and image that go into its histogram.
@@ -33,7 +36,7 @@ Ranges = dict[int, tuple[float, float]]
 
 
 def choose_ranges(
-    file: Intermediate, images: Sequence[np.ndarray], method: str = "mse_seen"
+    file: Intermediate, images: Sequence[np.ndarray], method: str = "mse_median"
 ) -> Ranges:
     """Choose the range of every tensor of a float file.
 
@@ -41,7 +44,9 @@ def choose_ranges(
         file: A float32 file.
         images: `(height, width, channels)` each, as the model takes them; at least one.
         method: "minmax": all values seen; "mse": the range of least squared error in int8;
-            "mse_seen": of least error after the activation that follows, if one does.
+            "mse_seen": of least error after the activation that follows, if one does;
+            "mse_median": the same, the error of an image whose values have more power than the
+            median image's divided by how much more.
 
     Returns:
         Tensor number to `(low, high)`, with low <= 0 <= high and low < high.
@@ -61,13 +66,18 @@ def choose_ranges(
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}.")
     if not len(images):
         raise ValueError("`images` is empty.")
-    ranges = _extremes(file, images)
-    if method != "minmax":
-        moved = {t for each in file.operations if each.name in MOVES for t in each.outputs}
-        counts = _histograms(file, images, {t: ranges[t] for t in file.made if t not in moved})
-        for tensor, count in counts.items():
-            seen = file.seen_through(tensor) if method == "mse_seen" else identity
-            ranges[tensor] = least_error(*ranges[tensor], count, seen)
+    moved = {t for each in file.operations if each.name in MOVES for t in each.outputs}
+    seen = {
+        tensor: identity if method == "mse" else file.seen_through(tensor)
+        for tensor in file.made
+        if tensor not in moved and method != "minmax"
+    }
+    ranges, powers = _extremes(file, images, seen)
+    weights = {tensor: np.ones(len(images)) for tensor in seen}
+    if method == "mse_median":
+        weights = {tensor: _weights(power) for tensor, power in powers.items()}
+    for tensor, count in _histograms(file, images, ranges, weights).items():
+        ranges[tensor] = least_error(*ranges[tensor], count, seen[tensor])
     return _consistent(file, ranges)
 
 
@@ -115,8 +125,10 @@ def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return (np.clip(np.rint(values / step) + zero, -128, 127) - zero) * step
 
 
-def _extremes(file: Intermediate, images) -> Ranges:
+def _extremes(file: Intermediate, images, seen) -> tuple[Ranges, dict[int, list[float]]]:
+    """The least and largest values of all tensors, and the power of each image in those seen."""
     tensors = [file.input, *file.made]
+    powers = {tensor: [] for tensor in seen}
     low, high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
     whole = True
     for image in images:
@@ -128,21 +140,31 @@ def _extremes(file: Intermediate, images) -> Ranges:
             high[tensor] = max(high[tensor], float(value.max()))
             if not math.isfinite(low[tensor] + high[tensor] + float(value.sum())):
                 raise ValueError(f"The tensor {file.name(tensor)!r} is not finite.")
+        for tensor, function in seen.items():
+            values = function(_some(file.value(tensor)))
+            powers[tensor].append(float(np.mean(np.square(values, dtype="float64"))))
     # A tensor that is always zero: any grid does, but not one of absurdly small steps.
     ranges = {t: (low[t], high[t]) if high[t] > low[t] else (0.0, 1.0) for t in tensors}
     if whole and low[file.input] == 0 and 1 < high[file.input] <= 255:
         ranges[file.input] = (0.0, 255.0)  # Pixels: exact in int8.
-    return ranges
+    return ranges, powers
 
 
-def _histograms(file: Intermediate, images, ranges: Ranges) -> dict[int, np.ndarray]:
-    counts = {tensor: np.zeros(BINS, "int64") for tensor in ranges}
-    for image in images:
+def _weights(powers: Sequence[float]) -> np.ndarray:
+    """What each image counts for: 1 up to the median power, less above it."""
+    median = np.median(powers)
+    return median / np.maximum(powers, median) if median else np.ones(len(powers))
+
+
+def _histograms(file: Intermediate, images, ranges: Ranges, weights) -> dict[int, np.ndarray]:
+    counts = {tensor: np.zeros(BINS) for tensor in weights}
+    for number, image in enumerate(images):
         file.run(image)
-        for tensor, (low, high) in ranges.items():
-            value = _some(file.value(tensor))
-            place = ((value - low) * (BINS / (high - low))).astype("int64")
-            counts[tensor] += np.bincount(np.clip(place, 0, BINS - 1), minlength=BINS)
+        for tensor, weight in weights.items():
+            low, high = ranges[tensor]
+            place = ((_some(file.value(tensor)) - low) * (BINS / (high - low))).astype("int64")
+            count = np.bincount(np.clip(place, 0, BINS - 1), minlength=BINS)
+            counts[tensor] += weight[number] * count
     return counts
 
 

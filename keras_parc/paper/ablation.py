@@ -17,7 +17,7 @@ from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.train import train
 
 # Recipes of the demonstrations, models ("{}" is the backbone), what is changed.
-_DENSE = {"epochs": 2}
+_DENSE = {"epochs": 2, "train_split": "train", "batch": 16}
 _RECIPES = {
     "classification": ("digit_scenes", "{}", {}),
     "detection": ("digit_scenes_detection", "ssd_{}_small", _DENSE),
