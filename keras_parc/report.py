@@ -114,7 +114,7 @@ def _measures(figure, report, measure: str, curves: dict[str, str], name: str) -
     for (label, key), style in zip(curves.items(), ("k--o", "k-s"), strict=True):
         curve.plot(epochs, [row[key] for row in rows], style, label=label)
     curve.set(xlabel="epoch", ylabel=name, title="Training", xticks=epochs, ylim=(0, 1.02))
-    curve.legend(loc="lower right")
+    curve.legend(loc="best")
     values = {model: 100 * value for model, value in report[measure].items()}
     _bars(accuracy, values, f"Test {name}, %", "{:.1f}")
     times = report["time_one_image_one_thread"]

@@ -264,7 +264,7 @@ RECIPES: dict[str, Recipe] = {
             "ssd_parc_net_tiny_small",
             task="detection",
             data="digit_scenes/detect_small",
-            train_split="train[:75%]",
+            train_split="train[:80%]",
             size=64,
             short_side=64,
             sizes=(64,),
