@@ -143,7 +143,7 @@ def _score(own: dict) -> str:
     if not own:
         return ""
     spread = f" ± {own['spread']:.1f}" if own["spread"] is not None else ""
-    return f"{own['mean']:.1f}{spread} % ({own['seeds']} seeds)"
+    return f"{own['mean']:.1f}{spread} % ({own['seeds']} seed{'s' * (own['seeds'] > 1)})"
 
 
 def _column(path: Path, name: str) -> dict[str, float]:
