@@ -1,7 +1,9 @@
 """The command `keras-parc`."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -26,10 +28,24 @@ def _commands() -> None:
     """Keep subcommands even while there is only one."""
 
 
+@contextlib.contextmanager
+def _until_sigterm(then: str) -> Iterator[None]:
+    """End with a status of its own where training was stopped, and say what comes next."""
+    from keras_parc.training.fit import Interrupted
+
+    try:
+        yield
+    except Interrupted as stopped:
+        print(f"keras-parc: {stopped}; {then}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
-    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    task: Annotated[str, typer.Option(help="classification, detection or segmentation.")] = (
+        "classification"
+    ),
     quick: Annotated[
         bool, typer.Option(help="Prove in a minute that everything runs; learns nothing.")
     ] = False,
@@ -37,7 +53,8 @@ def demo(
     """Train ParC-Net on digit scenes, export it to fp32 and int8, measure, write a report."""
     from keras_parc.demo import demo_settings, run_demo
 
-    run_demo(out, demo_settings(task, quick))
+    with _until_sigterm("the same command starts anew"):
+        run_demo(out, demo_settings(task, quick))
 
 
 @app.command()
@@ -73,15 +90,11 @@ def train(
         print(chosen.to_json(), end="")
         return
     from keras_parc.training.distribute import Devices
-    from keras_parc.training.fit import Interrupted
     from keras_parc.training.train import train
 
     where = Devices(devices=devices, hosts=hosts, host=host, coordinator=coordinator)
-    try:
+    with _until_sigterm("the same command goes on from there"):
         train(chosen, out, data_dir=data_dir, devices=where, checkpoint_steps=checkpoint_steps)
-    except Interrupted as stopped:
-        print(f"keras-parc: {stopped}; the same command goes on from there", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     print(f"The model is in {out / 'model.keras'}, its accuracy in {out / 'result.json'}.")
 
 
@@ -266,7 +279,8 @@ def paper(
     except ValueError:
         raise ValueError(f"`--rows` takes numbers parted by commas, got {rows!r}.") from None
     every = QUICK_ROWS if quick else [row.number for row in ABLATIONS]
-    page = run_paper(out, rows=numbers or every, seeds=seeds, quick=quick, speed=speed)
+    with _until_sigterm("the same command goes on from there"):
+        page = run_paper(out, rows=numbers or every, seeds=seeds, quick=quick, speed=speed)
     print(f"The tables are in {page}, the figures beside it.")
 
 

@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 
 import keras_parc
+from keras_parc import demo
 from keras_parc.data import digit_scene
 from keras_parc.demo import demo_settings, run_demo
 from keras_parc.evaluate import class_scores, top_k_accuracy
 from keras_parc.files import replacing
 from keras_parc.lite.timing import interleaved
 from keras_parc.predict import classify, load_image
+from keras_parc.training.fit import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +223,12 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_is_no_mistake(run_cli, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise Interrupted("stopped after step 1")
+
+    monkeypatch.setattr(demo, "run_demo", stopped)
+    code, _, error = run_cli("demo", "--out", tmp_path)
+    assert (code, error) == (75, "keras-parc: stopped after step 1; the same command starts anew\n")
