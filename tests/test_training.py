@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import resource
@@ -57,7 +58,7 @@ def assert_same_bits(one, other):
 
 
 def test_without_a_terminal_a_line_now_and_then(monkeypatch):
-    clock = iter(range(0, 1000, 10))
+    clock = itertools.count(0, 10)
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
     console = Console(file=io.StringIO())
     with progress.ProgressBar(steps=9, console=console) as bar:

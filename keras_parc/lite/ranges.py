@@ -76,7 +76,8 @@ def choose_ranges(
     weights = {tensor: np.ones(len(images)) for tensor in seen}
     if method == "mse_median":
         weights = {tensor: _weights(power) for tensor, power in powers.items()}
-    for tensor, count in _histograms(file, images, ranges, weights).items():
+    counts = _histograms(file, images, ranges, weights) if seen else {}
+    for tensor, count in counts.items():
         ranges[tensor] = least_error(*ranges[tensor], count, seen[tensor])
     return _consistent(file, ranges)
 
