@@ -177,18 +177,21 @@ def run_mediapipe(file, out):
 
 
 def run_browser(file, browse, folder):
-    """The page: the five best classes, with four digits, against run.py."""
+    """The page: the five best classes, with four digits, against run.py; int8 in its own steps."""
     shutil.copy(file.path, folder / "model.tflite")
     Image.fromarray(file.image.astype("uint8")).save(folder / "picture.png")
     found = [line.split("  ") for line in shown(browse("model.tflite", "picture.png"))]
     expected = [line.split("  ") for line in python_says(file.path, folder / "picture.png")]
     expected = {name: float(score) for score, name in expected}
     assert expected.keys() == {name for _, name in found}
-    probability = max(abs(float(score) - expected[name]) for score, name in found)
+    amount = max(abs(float(score) - expected[name]) for score, name in found)
+    with np.load(file.here()) as arrays:
+        (step,) = arrays["lsb"]
+    difference = {"lsb": round(amount / float(step), 2)} if step else {"probability": amount}
     lock = json.loads((WEB / "package-lock.json").read_text())["packages"]
     version = lock["node_modules/@litertjs/core"]["version"]
     same = found[0][1] == next(iter(expected))
-    return {"version": f"@litertjs/core {version}"}, {"probability": probability, "top1_same": same}
+    return {"version": f"@litertjs/core {version}"}, difference | {"top1_same": same}
 
 
 def test_runs_and_agrees(kind, runtime, export, rows, request, tmp_path):
