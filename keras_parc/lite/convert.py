@@ -9,7 +9,7 @@ import keras
 
 from keras_parc.deeplab_v3 import low_resolution
 from keras_parc.files import replacing
-from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, rewriting
+from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, ranges, rewriting
 from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
 from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.emission import emit
@@ -22,7 +22,6 @@ from keras_parc.ssd_lite import ssd_anchors
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
-DEFAULT_RANGES = "mse_median"
 
 
 def to_tflite(
@@ -120,7 +119,7 @@ def to_tflite(
         if rewrite:
             model, softmax = _rewritten(model, shape, target, quantize == "int8")
         types = (io, "float32" if softmax or anchors is not None else io)
-        method = DEFAULT_RANGES if anchors is None else detector.RANGES
+        method = ranges.DEFAULT if anchors is None else detector.RANGES
         content = _convert(model, shape, quantize, images, types, process, fine_tune, method)
         content = _finish(content, model, quantize, io if softmax else None)
         if anchors is not None:

@@ -19,7 +19,7 @@ from keras_parc.lite import int8
 from keras_parc.lite.calibration import MOST_IMAGES as CALIBRATED
 from keras_parc.lite.fake_quantized import FakeQuantized
 from keras_parc.lite.intermediate import Intermediate
-from keras_parc.lite.ranges import choose_ranges
+from keras_parc.lite.ranges import DEFAULT, choose_ranges
 from keras_parc.training.progress import ProgressBar
 
 LEAST_IMAGES = 1000  # Fewer leave too few to judge by.
@@ -54,7 +54,7 @@ class FineTuned:
 def fine_tune(
     content: bytes,
     images: Sequence[np.ndarray],
-    method: str = "mse_median",
+    method: str = DEFAULT,
     seed: int = 0,
     console: Console | None = None,
 ) -> FineTuned:

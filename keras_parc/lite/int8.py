@@ -8,7 +8,7 @@ from keras_parc.lite import flatbuffer
 from keras_parc.lite.float_islands import float_operations
 from keras_parc.lite.intermediate import Intermediate
 from keras_parc.lite.process import conversion_process
-from keras_parc.lite.ranges import NARROWEST_INPUT, Ranges, choose_ranges
+from keras_parc.lite.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
 
 
 def quantize(
@@ -16,7 +16,7 @@ def quantize(
     images: Sequence[np.ndarray],
     input_type: str = "float32",
     output_type: str = "float32",
-    method: str = "mse_median",
+    method: str = DEFAULT,
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 

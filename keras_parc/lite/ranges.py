@@ -20,6 +20,7 @@ import numpy as np
 from keras_parc.lite.intermediate import Function, Intermediate, identity
 
 METHODS = ("minmax", "mse", "mse_seen", "mse_median")
+DEFAULT = "mse_median"
 BINS = 2048
 STEPS = 24  # Ends tried on either side of zero.
 MOST_VALUES = 1 << 13  # Of one tensor and image that go into its histogram.
@@ -36,7 +37,7 @@ Ranges = dict[int, tuple[float, float]]
 
 
 def choose_ranges(
-    file: Intermediate, images: Sequence[np.ndarray], method: str = "mse_median"
+    file: Intermediate, images: Sequence[np.ndarray], method: str = DEFAULT
 ) -> Ranges:
     """Choose the range of every tensor of a float file.
 
@@ -72,10 +73,8 @@ def choose_ranges(
         for tensor in file.made
         if tensor not in moved and method != "minmax"
     }
-    ranges, powers = _extremes(file, images, seen)
-    weights = {tensor: np.ones(len(images)) for tensor in seen}
-    if method == "mse_median":
-        weights = {tensor: _weights(power) for tensor, power in powers.items()}
+    ranges, powers = _extremes(file, images, seen if method == "mse_median" else {})
+    weights = {t: _weights(powers[t]) if powers else np.ones(len(images)) for t in seen}
     counts = _histograms(file, images, ranges, weights) if seen else {}
     for tensor, count in counts.items():
         ranges[tensor] = least_error(*ranges[tensor], count, seen[tensor])
