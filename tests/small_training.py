@@ -7,9 +7,11 @@ As a command, for the tests that need processes of their own; each compares what
 - `host FOLDER NUMBER PORT` is one of two hosts that train in FOLDER.
 """
 
+import csv
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -222,6 +224,32 @@ def host(folder: Path, number: int, port: int):
     from keras_parc.training.distribute import Devices
 
     run(folder, devices=Devices(hosts=2, host=number, coordinator=f"127.0.0.1:{port}"))
+
+
+def rows(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def start(folder, *arguments, backend="tensorflow", **environment):
+    """One of the commands of small_training.py in a process of its own."""
+    path = os.pathsep.join(
+        [str(Path(keras_parc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
+    command, *rest = arguments
+    return subprocess.Popen(
+        [sys.executable, __file__, command, folder, *map(str, rest)],
+        env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": backend, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output
 
 
 if __name__ == "__main__":

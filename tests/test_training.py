@@ -1,42 +1,29 @@
-"""`fit`: what it computes, that it survives, and that devices do not change it."""
+"""`fit`: what it computes, and that it survives."""
 
-import csv
 import dataclasses
 import io
-import itertools
 import json
 import os
 import resource
 import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from rich.console import Console
 
-import keras_parc
 import small_training
 from keras_parc.training import fit as fitting
-from keras_parc.training import progress
 from keras_parc.training.average import MovingAverage, mean_of_weights
 from keras_parc.training.checkpoint import read_state
 from keras_parc.training.classify import Classification
 from keras_parc.training.distribute import Devices
 from keras_parc.training.fit import Interrupted
 from keras_parc.training.models import rate_schedule, training_model
-from small_training import RECIPE, batches_of, run
+from small_training import RECIPE, batches_of, finished, rows, run, start
 
 SHORT = dataclasses.replace(RECIPE, epochs=2)
 ON_TENSORFLOW = keras.config.backend() == "tensorflow"
-
-
-def rows(folder):
-    with open(folder / "history.csv", newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 def arrays(folder):
@@ -55,43 +42,6 @@ def assert_same_bits(one, other):
         strict=True,
     ):
         np.testing.assert_array_equal(x, y)
-
-
-def test_without_a_terminal_a_line_now_and_then(monkeypatch):
-    clock = itertools.count(0, 10)
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
-    console = Console(file=io.StringIO())
-    with progress.ProgressBar(steps=9, console=console) as bar:
-        bar.begin([(64, 32)] * 9, done=0)
-        for batch in range(9):
-            bar.on_train_batch_begin(batch)
-            bar.on_train_batch_end(batch, {"loss": 0.5})
-    lines = console.file.getvalue().splitlines()
-    steps = [int(line.split()[1].partition("/")[0]) for line in lines]
-    assert 2 <= len(steps) < 9
-    assert steps == sorted(set(steps))
-    assert all("/9  loss 0.5" in line for line in lines)
-
-
-def start(folder, *arguments, backend="tensorflow", **environment):
-    """One of the commands of small_training.py in a process of its own."""
-    path = os.pathsep.join(
-        [str(Path(keras_parc.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
-    command, *rest = arguments
-    return subprocess.Popen(
-        [sys.executable, small_training.__file__, command, folder, *map(str, rest)],
-        env={**os.environ, "PYTHONPATH": path, "KERAS_BACKEND": backend, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process):
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -381,56 +331,3 @@ def test_folders_that_do_not_fit_are_refused(whole, tmp_path):
         run(tmp_path / "big", dataclasses.replace(SHORT, batch=100))
     with pytest.raises(ValueError, match="at least 1"):
         run(tmp_path / "never", SHORT, checkpoint_steps=0)
-
-
-def test_devices_are_checked():
-    with pytest.raises(ValueError, match="at least 1 device"):
-        Devices(0)
-    with pytest.raises(ValueError, match="0 to 1"):
-        Devices(hosts=2, host=2, coordinator="x:1")
-    with pytest.raises(ValueError, match="coordinator"):
-        Devices(hosts=2)
-    if ON_TENSORFLOW:
-        with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
-            Devices(hosts=2, coordinator="x:1").connect()
-    with pytest.raises(ValueError, match=r"Expected 64 devices, found \d"):
-        Devices(64).scope()
-
-
-def assert_same_losses(one, two):
-    """Float32 sums in another order: within 1e-5 after 28 steps (seen: 2e-7)."""
-    for a, b in zip(rows(one), rows(two), strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
-        assert b["val_loss"] == pytest.approx(a["val_loss"], rel=1e-5)
-
-
-@pytest.mark.slow
-def test_two_devices_learn_what_one_does(tmp_path):
-    """MirroredStrategy on two virtual devices, BatchNorm synchronized."""
-    finished(start(tmp_path, "devices"))
-    assert_same_losses(tmp_path / "one", tmp_path / "two")
-
-
-@pytest.mark.slow
-def test_two_hosts_learn_what_one_does_and_their_model_exports(tmp_path):
-    """DataParallel on JAX: two virtual devices, and two processes that talk over loopback."""
-    pytest.importorskip("jax")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    two = "--xla_force_host_platform_device_count=2"
-    processes = [
-        start(tmp_path, "devices", backend="jax", XLA_FLAGS=two),
-        *(start(tmp_path / "hosts", "host", n, port, backend="jax") for n in (0, 1)),
-    ]
-    for process in processes:
-        finished(process)
-    assert_same_losses(tmp_path / "one", tmp_path / "two")
-    assert_same_losses(tmp_path / "one", tmp_path / "hosts")
-
-    model = keras.models.load_model(tmp_path / "two" / "model.keras")
-    with np.load(tmp_path / "predictions.npz") as stored:
-        images, theirs = stored["images"], stored["scores"]
-    np.testing.assert_allclose(model.predict(images, verbose=0), theirs, atol=1e-6)
-    lite = keras_parc.to_tflite(model, tmp_path / "small.tflite")
-    np.testing.assert_allclose(keras_parc.TFLiteModel(lite)(images), theirs, atol=1e-5)
