@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import keras_parc
 from keras_parc import cli
-from keras_parc.paper.ablation import read_results
+from keras_parc.files import read_rows
 from keras_parc.paper.report import read_costs, write_report
 from keras_parc.paper.tables import RESULTS as PAPER
 from keras_parc.weights.presets import Preset, model_card
@@ -97,7 +97,7 @@ def paper() -> dict[str, str | bytes]:
     """The page of the paper's tables and its pictures, from what is stored."""
     with tempfile.TemporaryDirectory() as folder:
         costs = read_costs(PAPER / "costs.csv")
-        report = write_report(folder, costs, read_results(PAPER / "ablation.csv"), RESULTS)
+        report = write_report(folder, costs, read_rows(PAPER / "ablation.csv"), RESULTS)
         pictures = {path.name: path.read_bytes() for path in sorted(Path(folder).glob("*.png"))}
         tables = report.read_text()
     about = (

@@ -1,10 +1,10 @@
 """What the generated tables share: Markdown, the CSV files of results, the size of a model."""
 
-import csv
 import math
 from pathlib import Path
 
 import keras_parc
+from keras_parc.files import read_rows
 from keras_parc.paper.tables import markdown
 
 RESULTS = Path(__file__).resolve().parent.parent / "tflite/results"
@@ -13,8 +13,7 @@ table = markdown
 
 def read(name: str | Path) -> list[dict[str, str]]:
     """The rows of a CSV file, by default one of `tflite/results`."""
-    with (RESULTS / name).open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(RESULTS / name)
 
 
 def medians(rows: list[dict[str, str]]) -> dict[str, float]:

@@ -19,8 +19,9 @@ import training_tables
 from tables import RESULTS, size, table
 
 import keras_parc
+from keras_parc.files import read_rows
 from keras_parc.paper import tables as paper_tables
-from keras_parc.paper.ablation import read_results, summary
+from keras_parc.paper.ablation import summary
 from keras_parc.paper.report import read_costs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +79,7 @@ def demo(name: str) -> str:
 
 def ablation() -> str:
     costs = read_costs(paper_tables.RESULTS / "costs.csv")
-    results = read_results(paper_tables.RESULTS / "ablation.csv")
+    results = read_rows(paper_tables.RESULTS / "ablation.csv")
     return paper_tables.table2(costs, summary(results))
 
 

@@ -227,7 +227,8 @@ def benchmark(
     """Measure training in turn: models, or forms of a convolution. KERAS_BACKEND says on what."""
     if train == forms:
         raise ValueError("Choose what to measure: --train or --forms.")
-    from keras_parc.training.benchmark import KIMM, add_rows, training_rates
+    from keras_parc.files import add_rows
+    from keras_parc.training.benchmark import KIMM, training_rates
     from keras_parc.training.forms import compare_forms
 
     if train:

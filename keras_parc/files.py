@@ -1,10 +1,11 @@
-"""Writing files so that a half-written one never bears the final name."""
+"""Writing files so that a half-written one never bears the final name; CSV files by rows."""
 
 import contextlib
+import csv
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -47,3 +48,30 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_rows(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The rows of a CSV file, by the names in its first line.
+
+    Raises:
+        OSError: The file is not there or cannot be read.
+    """
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def add_rows(path: str | os.PathLike, rows: Sequence[dict]) -> None:
+    """Add rows to a CSV file, which is made if it is not there.
+
+    Raises:
+        OSError: The file cannot be read or written.
+        ValueError: The file has other columns.
+    """
+    path, head = Path(path), list(rows[0])
+    old = read_rows(path) if path.exists() else []
+    if old and list(old[0]) != head:
+        raise ValueError(f"{str(path)!r} has other columns, {list(old[0])}, than {head}.")
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        table = csv.DictWriter(file, head)
+        table.writeheader()
+        table.writerows([*old, *rows])

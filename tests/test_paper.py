@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_parc.cli import app
+from keras_parc.files import read_rows
 from keras_parc.paper import ablation, report, rows, tables
 from keras_parc.training.task import task_of
 
@@ -80,7 +81,7 @@ def test_what_is_stored_makes_the_tables(tmp_path):
     costs = report.read_costs(stored / "costs.csv")
     every = [*rows.MODELS, *rows.ABLATIONS]
     assert set(costs) == {tables.key_of(row) for row in every}
-    results = ablation.read_results(stored / "ablation.csv")
+    results = read_rows(stored / "ablation.csv")
     for result in results:
         row = rows.ABLATIONS[int(result["row"]) - 1]
         recipe = ablation.row_recipe(row, int(result["seed"]))

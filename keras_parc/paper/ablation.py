@@ -1,6 +1,5 @@
 """Table 2 trained on digit scenes: every row, several seeds, a result in a CSV file as it comes."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -11,8 +10,9 @@ import keras
 import numpy as np
 from rich.console import Console
 
+from keras_parc.files import add_rows, read_rows
 from keras_parc.paper.rows import ABLATIONS, SCORES, Ablation, whole
-from keras_parc.training.benchmark import add_rows, device_name
+from keras_parc.training.benchmark import device_name
 from keras_parc.training.recipes import RECIPES, Recipe, override
 from keras_parc.training.train import train
 
@@ -97,7 +97,7 @@ def run_ablations(
     import keras_parc.data  # noqa: F401 (registers digit scenes)
 
     console, results = console or Console(), Path(results)
-    done = {(r["row"], r["seed"]) for r in read_results(results)}
+    done = {(r["row"], r["seed"]) for r in (read_rows(results) if results.exists() else [])}
     wanted = [(row, seed) for seed in seeds for row in rows]
     for number, (row, seed) in enumerate(wanted, 1):
         if (str(row.number), str(seed)) in done:
@@ -116,15 +116,7 @@ def run_ablations(
         result |= {"backend": keras.config.backend(), "device": device_name()}
         add_rows(results, [result])
         keras.backend.clear_session()
-    return read_results(results)
-
-
-def read_results(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The rows of a CSV file of results; none if there is no file."""
-    if not Path(path).exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(results)
 
 
 def summary(results: Sequence[dict[str, str]]) -> list[dict]:

@@ -1,6 +1,5 @@
 """All of the paper that this package can make anew, in one folder; a stopped run goes on."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from keras_parc.files import replacing
+from keras_parc.files import add_rows, read_rows, replacing
 from keras_parc.paper.ablation import run_ablations, summary
 from keras_parc.paper.figures import ablation_figure, results_figure
 from keras_parc.paper.rows import ABLATIONS, MODELS, SCORES, Ablation, Model
 from keras_parc.paper.tables import key_of, size_of, table1, table2, table3
-from keras_parc.training.benchmark import add_rows
 
 QUICK_ROWS = (6, 7)
 _NOTES = {
@@ -120,11 +118,9 @@ def read_costs(path: str | os.PathLike) -> dict[str, tuple[int, int]]:
     """Parameters and multiply-adds by row, from `costs.csv`; none if there is no file."""
     if not Path(path).exists():
         return {}
-    with open(path, newline="") as file:
-        return {
-            row["row"]: (int(row["parameters"]), int(row["multiply_adds"]))
-            for row in csv.DictReader(file)
-        }
+    return {
+        row["row"]: (int(row["parameters"]), int(row["multiply_adds"])) for row in read_rows(path)
+    }
 
 
 def _costs(rows: Sequence[Model | Ablation], path: Path, console: Console):

@@ -1,6 +1,5 @@
 """Tables 1 to 3 of the paper as Markdown: what was counted and measured, and what it gives."""
 
-import csv
 import math
 import os
 from collections.abc import Sequence
@@ -9,8 +8,17 @@ from pathlib import Path
 import keras
 
 import keras_parc
-from keras_parc.paper.rows import ABLATIONS, DP2000, MODELS, SIZES, TITLES, Ablation, Model
-from keras_parc.paper.rows import SCORES as MEASURES
+from keras_parc.files import read_rows
+from keras_parc.paper.rows import (
+    ABLATIONS,
+    DP2000,
+    MODELS,
+    SCORES,
+    SIZES,
+    TITLES,
+    Ablation,
+    Model,
+)
 from keras_parc.training import zoo
 
 # What was counted and trained so far: `costs.csv` and `ablation.csv`.
@@ -94,7 +102,7 @@ def table2(costs: dict[str, tuple[int, int]], summary: Sequence[dict]) -> str:
                 row.name,
                 *(_counted(costs[key_of(row)]) if key_of(row) in costs else ("", "")),
                 f"{row.millions:g} M",
-                f"{TITLES[MEASURES[row.task]]} {paper}",
+                f"{TITLES[SCORES[row.task]]} {paper}",
                 _score(own),
                 f"{-own['against']:+.1f}" if own.get("against") is not None else "",
                 own.get("claim", ""),
@@ -147,5 +155,4 @@ def _score(own: dict) -> str:
 
 
 def _column(path: Path, name: str) -> dict[str, float]:
-    with path.open(newline="") as file:
-        return {Path(r["model"]).stem: float(r[name]) for r in csv.DictReader(file) if r[name]}
+    return {Path(r["model"]).stem: float(r[name]) for r in read_rows(path) if r[name]}

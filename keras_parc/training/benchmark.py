@@ -1,6 +1,5 @@
 """Images per second of training: models in turn, in the loop that `fit` runs."""
 
-import csv
 import importlib.util
 import os
 import platform
@@ -11,7 +10,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_parc.files import replacing
 from keras_parc.lite.timing import interleaved
 from keras_parc.training.average import MovingAverage
 from keras_parc.training.models import rate_schedule, training_model
@@ -190,23 +188,3 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def add_rows(path: str | os.PathLike, rows: Sequence[dict]) -> None:
-    """Add rows to a CSV file, which is made if it is not there.
-
-    Raises:
-        OSError: The file cannot be read or written.
-        ValueError: The file has other columns.
-    """
-    path, head, old = Path(path), list(rows[0]), []
-    if path.exists():
-        with path.open(newline="") as file:
-            table = csv.DictReader(file)
-            old, found = list(table), table.fieldnames
-        if found != head:
-            raise ValueError(f"{str(path)!r} has other columns, {found}, than {head}.")
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        table = csv.DictWriter(file, head)
-        table.writeheader()
-        table.writerows([*old, *rows])
