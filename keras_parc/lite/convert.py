@@ -172,13 +172,19 @@ def _convert(
 ) -> bytes:
     import tensorflow as tf
 
-    signature = tf.TensorSpec((1, *shape), tf.float32, name="image")
-    function = tf.function(lambda image: model(image, training=False), input_signature=[signature])
-    # Given the Keras model itself, the converter leaves the variables out of the file.
-    holder = tf.Module()
-    holder.variables_held = [variable.value for variable in model.variables]
+    # Weights as constants, and no gradients: TensorFlow would trace functions that save each
+    # weight and derive each activation, which took longer than the conversion.
+    weights, state = (
+        [variable.numpy() for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+    function = tf.function(
+        lambda image: model.stateless_call(weights, state, image, training=False)[0],
+        input_signature=[tf.TensorSpec((1, *shape), tf.float32, name="image")],
+    )
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(holder, folder, signatures=function.get_concrete_function())
+        tf.saved_model.save(tf.Module(), folder, signatures=function, options=options)
         try:
             content = process.run("convert", folder, quantize)
         except TaskError as error:
