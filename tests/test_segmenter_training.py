@@ -53,6 +53,25 @@ def test_the_head_moves_as_with_a_rate_of_its_own():
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
+@pytest.mark.any_backend
+def test_the_learning_rate_is_computed_once_a_step():
+    """Not once for each variable that decays, as in Keras."""
+
+    class Counted(keras.optimizers.schedules.LearningRateSchedule):
+        calls = 0
+
+        def __call__(self, step):
+            self.calls += 1
+            return ops.convert_to_tensor(0.1)
+
+    schedule, variables = Counted(), [keras.Variable(np.ones(2)) for _ in range(3)]
+    optimizer = HeadAdamW(schedule, weight_decay=0.1)
+    optimizer.apply([ops.zeros(2)] * 3, variables)
+    assert schedule.calls == 1
+    for variable in variables:
+        np.testing.assert_allclose(ops.convert_to_numpy(variable), 0.99, rtol=1e-6)
+
+
 def test_the_recipe_gives_the_head_its_rate():
     recipe = override(RECIPES["deeplab_v3_parc_net_s_voc"], [*SETTINGS, "mixed_precision=none"])
     model = training_model(Segmentation(recipe, classes=11), rate_schedule(recipe, [4] * 50))

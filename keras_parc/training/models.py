@@ -76,10 +76,13 @@ def _optimizer(task, model, schedule):
     accumulation = recipe.gradient_accumulation
     # PyTorch adds epsilon after the correction of the second moment, Keras before: without
     # consequence at 1e-8.
-    kind = keras.optimizers.AdamW
     if recipe.head_rate != 1:
         head = [variable.path for variable in task.head(model)]
         kind = functools.partial(HeadAdamW, head=head, head_rate=recipe.head_rate)
+    elif keras.config.backend() == "torch":  # Its own is fused, that of subclasses is not.
+        kind = keras.optimizers.AdamW
+    else:
+        kind = HeadAdamW
     optimizer = kind(
         schedule,
         weight_decay=recipe.weight_decay,
