@@ -81,11 +81,11 @@ def fine_tune(
         ValueError: Fewer images, or the file has an operation that cannot be trained.
 
     Example:
-        >>> import keras_parc, pathlib, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> import keras, keras_parc, tempfile
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
-        >>> images = np.random.default_rng(0).random((1000, 32, 32, 3), "float32")
-        >>> fine_tune(pathlib.Path(path).read_bytes(), images).held_out
+        >>> images = np.random.default_rng(0).random((1000, 8, 8, 3), "float32")
+        >>> fine_tune(path.read_bytes(), images).held_out
         125
     """
     if len(images) < LEAST_IMAGES:

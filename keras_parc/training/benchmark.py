@@ -64,7 +64,7 @@ def training_rates(
         ValueError: There is no such model, or an argument is out of its range.
 
     Example:
-        >>> rows = training_rates(["parc_net_s"], size=32, batch=2, steps=1, rounds=1)
+        >>> rows = training_rates(["parc_net_tiny"], size=32, batch=2, steps=1, rounds=1)
         >>> rows[0]["speed_ratio"]
         1.0
     """
