@@ -248,9 +248,9 @@ def test_one_training_step_changes_every_weight(build):
         if variable.path.endswith("_scale/gamma"):  # 1e-6 would hide what it scales
             variable.assign(np.ones(variable.shape))
     before = [np.array(v) for v in model.trainable_variables]
-    # XLA would compile for longer than all else takes.
+    # To trace or compile a single step would take longer than the step.
     loss = "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
     x = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype("float32")
     model.fit(x, np.arange(4), verbose=0, batch_size=4)
     same = [
