@@ -74,8 +74,6 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
 def _optimizer(task, model, schedule):
     recipe = task.recipe
     accumulation = recipe.gradient_accumulation
-    # PyTorch adds epsilon after the correction of the second moment, Keras before: without
-    # consequence at 1e-8.
     if recipe.head_rate != 1:
         head = [variable.path for variable in task.head(model)]
         kind = functools.partial(HeadAdamW, head=head, head_rate=recipe.head_rate)
@@ -83,6 +81,8 @@ def _optimizer(task, model, schedule):
         kind = keras.optimizers.AdamW
     else:
         kind = HeadAdamW
+    # PyTorch adds epsilon after the correction of the second moment, Keras before: without
+    # consequence at 1e-8.
     optimizer = kind(
         schedule,
         weight_decay=recipe.weight_decay,
