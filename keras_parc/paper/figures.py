@@ -64,7 +64,7 @@ def ablation_figure(summary: Sequence[dict]):
 
 def _bars(axis, rows: Sequence[dict], score: str) -> None:
     """Mean and spread of each row, the first on top."""
-    axis.set_title(f"Here: digit scenes, {score}, %")
+    axis.set_title(f"Here: digit scenes, {TITLES[score].split()[-1]}, %")
     if not rows:
         axis.text(0.5, 0.5, "not trained yet", ha="center", transform=axis.transAxes)
         axis.set(xticks=[], yticks=[])
