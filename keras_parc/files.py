@@ -67,10 +67,13 @@ def add_rows(path: str | os.PathLike, rows: Sequence[dict]) -> None:
         OSError: The file cannot be read or written.
         ValueError: The file has other columns.
     """
-    path, head = Path(path), list(rows[0])
-    old = read_rows(path) if path.exists() else []
-    if old and list(old[0]) != head:
-        raise ValueError(f"{str(path)!r} has other columns, {list(old[0])}, than {head}.")
+    path, head, old = Path(path), list(rows[0]), []
+    if path.exists():
+        with path.open(newline="") as file:
+            found = next(csv.reader(file), None)
+        if found != head:
+            raise ValueError(f"{str(path)!r} has other columns, {found}, than {head}.")
+        old = read_rows(path)
     with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         table = csv.DictWriter(file, head)
         table.writeheader()

@@ -14,7 +14,7 @@ from keras_parc import demo
 from keras_parc.data import digit_scene
 from keras_parc.demo import demo_settings, run_demo
 from keras_parc.evaluate import class_scores, top_k_accuracy
-from keras_parc.files import replacing
+from keras_parc.files import add_rows, read_rows, replacing
 from keras_parc.lite.timing import interleaved
 from keras_parc.predict import classify, load_image
 from keras_parc.training.fit import Interrupted
@@ -212,6 +212,19 @@ def test_replacing_leaves_nothing_half_written(tmp_path):
         raise OSError("disk full")
     assert target.read_text() == "old"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "a,b\n", "a line of text", ""])
+def test_rows_are_not_added_to_what_is_no_such_table(content, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="has other columns"):
+        add_rows(path, [{"a": 1}])
+    assert path.read_text() == content
+    path.unlink()
+    for value in (1, 2):
+        add_rows(path, [{"a": value}])
+    assert read_rows(path) == [{"a": "1"}, {"a": "2"}]
 
 
 def test_import_is_light():

@@ -62,9 +62,6 @@ def test_each_class_has_its_own_spot(softmax):
     np.testing.assert_array_equal(predicted, keras_parc.grad_cam(model, spots(), 0))
 
 
-@pytest.mark.skipif(
-    keras.config.backend() == "jax", reason="JAX compiles the gradients of each operation: minutes"
-)
 def test_the_equation():
     """Against the closed form: behind the last map there is only a mean and a dense layer."""
     keras.utils.set_random_seed(0)  # something has to speak for the class
