@@ -38,11 +38,11 @@ test-arm: $(VENV)/.installed
 # Leave the machine alone meanwhile. MACHINE=_avx2: one without instructions for int8 products.
 benchmark: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps --target build/kimm --upgrade kimm==0.2.5
-	PYTHONPATH=build/kimm $(BIN)/python -m keras_parc.lite.comparison build/benchmark
+	PYTHONPATH=build/kimm $(BIN)/python -m experiments.comparison build/benchmark
 	cd build/benchmark && for threads in 1 2; do \
 	  $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite --threads $$threads \
 	    --csv $(CURDIR)/tflite/results/latency_$${threads}$(MACHINE).csv || exit; done
-	$(BIN)/python -m keras_parc.lite.comparison_convnets build/benchmark_convnets
+	$(BIN)/python -m experiments.comparison_convnets build/benchmark_convnets
 	cd build/benchmark_convnets && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *.tflite \
 	  --csv $(CURDIR)/tflite/results/convnets$(MACHINE).csv
 	tflite/emulation/setup.sh .arm armv7x arm64
@@ -52,14 +52,14 @@ benchmark: $(VENV)/.installed
 	cd build/benchmark && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/emulation/compare.py \
 	  *_256_rewritten_*.tflite *_plain_*.tflite kimm_*.tflite --targets arm64 --rel 0.05 \
 	  --csv $(CURDIR)/tflite/results/arm64.csv || [ $$? = 1 ]
-	$(BIN)/python .ci/update_readme.py
+	$(BIN)/python docs/scripts/update_readme.py
 
 # The same for detectors and segmenters, and their memory: a quarter of an hour. Detections of
 # random weights nearly tie and swap places on ARM, hence --rel; tests/test_arm.py compares trained
 # ones.
 HEADS := build/benchmark_heads
 benchmark-heads: $(VENV)/.installed
-	$(BIN)/python -m keras_parc.lite.comparison_heads $(HEADS)
+	$(BIN)/python -m experiments.comparison_heads $(HEADS)
 	cd $(HEADS) && $(CURDIR)/$(BIN)/python $(CURDIR)/tflite/benchmark.py *_rewritten_*.tflite \
 	  --csv $(CURDIR)/tflite/results/heads.csv
 	$(BIN)/python tflite/memory.py $(HEADS)/*_rewritten_*.tflite \
@@ -67,7 +67,7 @@ benchmark-heads: $(VENV)/.installed
 	tflite/emulation/setup.sh .arm armv7x
 	$(BIN)/python tflite/emulation/compare.py $(HEADS)/*_portable_*.tflite --targets armv7x \
 	  --rel 1 --lsb 32 --csv tflite/results/heads_armv7x.csv
-	$(BIN)/python .ci/update_readme.py
+	$(BIN)/python docs/scripts/update_readme.py
 
 # Training on TensorFlow, without and with XLA, on JAX and on PyTorch: some minutes each, most of
 # them XLA's, which is why it gets smaller batches. Leave the machine alone meanwhile.
@@ -82,7 +82,7 @@ benchmark-train: $(VENV)/.installed
 	    --csv $(TRAINING)/rates.csv || exit; \
 	  KERAS_BACKEND=$$1 $(BIN)/keras-parc benchmark --forms --batch $$2 $$3 \
 	    --csv $(TRAINING)/forms.csv || exit; done
-	$(BIN)/python .ci/update_readme.py
+	$(BIN)/python docs/scripts/update_readme.py
 
 # The paper's tables and figures: trains what keras_parc/paper/results/ does not have yet, in runs of
 # minutes, and adds it there. Stopped, it goes on.
@@ -94,11 +94,11 @@ paper: $(VENV)/.installed
 	cp build/paper/costs.csv build/paper/ablation.csv $(PAPER)/
 
 readme: $(VENV)/.installed
-	$(BIN)/python .ci/update_readme.py
+	$(BIN)/python docs/scripts/update_readme.py
 
 # Every notebook from top to bottom, in place: minutes.
 notebooks: $(VENV)/.installed
-	$(BIN)/python .ci/run_notebooks.py
+	$(BIN)/python docs/scripts/run_notebooks.py
 
 # The documentation site, in build/site/; a broken link is an error. `mkdocs serve` shows it live.
 docs: $(VENV)/.installed
@@ -116,7 +116,7 @@ test-mediapipe: $(VENV)/.installed
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "" tests/test_runtimes.py \
 	  --runtimes-csv tflite/results/runtimes.csv
-	$(BIN)/python .ci/update_readme.py
+	$(BIN)/python docs/scripts/update_readme.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -201,7 +201,7 @@ def kernels_figure(layer: layers.Layer, sides: Sequence[int], channels: int = 4)
         >>> len(kernels_figure(layer, sides=(6, 12)).axes)
         3
     """
-    from keras_parc.layers import align_corners_matrix
+    from keras_parc.layers.parc import align_corners_matrix
 
     if not hasattr(layer, "base_kernel"):
         raise ValueError(f"{layer.name!r} is no built ParC layer: it has no `base_kernel`.")

@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_parc import blocks
-from keras_parc.classification import image_classifier
+from keras_parc.layers import blocks
+from keras_parc.models.classifier import image_classifier
 
 # Channels, and the stored length of the circular convolution: the side of the map at 256x256.
 STAGES = {2: (24, None), 3: (48, None), 4: (64, 16), 5: (96, 8)}

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from image_files import encoded
-from keras_parc.data.coco import CATEGORIES
+from keras_parc.data.sets.coco import CATEGORIES
 
 EMPTY, CROWD_ONLY, DEGENERATE = 5, 11, 17  # images of COCO's train split with no box to learn from
 LABELS = list(CATEGORIES)

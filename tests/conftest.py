@@ -31,7 +31,7 @@ from clients import (
 import keras_parc
 import squares
 from image_files import encoded, odd_files, picture
-from keras_parc.cli import main
+from keras_parc.cli.main import main
 
 
 def pytest_addoption(parser):

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 import keras_parc
-from keras_parc.blocks import conv_norm_act, inverted_residual
-from keras_parc.deeplab_v3 import pixel_cross_entropy
-from keras_parc.layers import ParCH, ParCV
+from keras_parc.layers.blocks import conv_norm_act, inverted_residual
+from keras_parc.layers.parc import ParCH, ParCV
+from keras_parc.models.deeplab_v3 import pixel_cross_entropy
 from squares import SIDE, scenes
 
 LABELS = ["background", "dark", "bright"]

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_parc.lite.emission import emit
-from keras_parc.lite.importing import import_model
-from keras_parc.lite.rewriting import rewrite
+from keras_parc.lite.rewrite.deploy import rewrite
+from keras_parc.lite.rewrite.emission import emit
+from keras_parc.lite.rewrite.importing import import_model
 
 
 def randomize(model, seed=0):

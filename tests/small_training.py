@@ -22,8 +22,8 @@ import numpy as np
 from keras import layers
 
 import keras_parc
+from keras_parc.models.zoo import MODELS
 from keras_parc.training.recipes import Recipe
-from keras_parc.training.zoo import MODELS
 
 EXAMPLES, CLASSES = 64, 4
 DROPOUT = 0.2

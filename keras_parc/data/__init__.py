@@ -1,7 +1,7 @@
 """Data sets. Importing this registers `digit_scenes` with TensorFlow Datasets."""
 
-from keras_parc.data.digit_scenes_dataset import DigitScenes, DigitScenesConfig
-from keras_parc.data.scenes import Scene, SceneConfig, digit_scene, digit_scenes
+from keras_parc.data.sets.digit_scenes import DigitScenes, DigitScenesConfig
+from keras_parc.data.sets.scenes import Scene, SceneConfig, digit_scene, digit_scenes
 
 __all__ = [
     "DigitScenes",

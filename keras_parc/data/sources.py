@@ -145,7 +145,7 @@ def _open_folder(folder: Path):
 def _named(name: str, data_dir):
     import tensorflow_datasets as tfds
 
-    import keras_parc.data.digit_scenes_dataset  # noqa: F401 (registers digit scenes)
+    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers digit scenes)
 
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -157,7 +157,7 @@ def _named(name: str, data_dir):
 
 
 def _prepare(builder) -> None:
-    from keras_parc.data.digit_scenes_dataset import DigitScenes
+    from keras_parc.data.sets.digit_scenes import DigitScenes
 
     if isinstance(builder, DigitScenes):  # made on the spot, nothing is downloaded
         builder.download_and_prepare()

@@ -2,10 +2,10 @@
 
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.detector import Postprocess
-from keras_parc.lite.inspection import Inspection, agreement, inspect
-from keras_parc.lite.metadata import Metadata, read_metadata
-from keras_parc.lite.rewriting import deploy
-from keras_parc.lite.runtime import TFLiteDetector, TFLiteModel
+from keras_parc.lite.file.inspection import Inspection, agreement, inspect
+from keras_parc.lite.file.metadata import Metadata, read_metadata
+from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel
+from keras_parc.lite.rewrite.deploy import deploy
 
 __all__ = [
     "Inspection",

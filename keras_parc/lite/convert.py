@@ -7,18 +7,21 @@ from pathlib import Path
 
 import keras
 
-from keras_parc.deeplab_v3 import low_resolution
-from keras_parc.files import replacing
-from keras_parc.lite import detector, fine_tuning, flatbuffer, int8, ranges, rewriting
-from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite import detector
 from keras_parc.lite.detector import Postprocess, is_detector
-from keras_parc.lite.emission import emit
-from keras_parc.lite.forms import check_target
-from keras_parc.lite.graph import Graph
-from keras_parc.lite.importing import import_model
-from keras_parc.lite.metadata import Metadata, add_metadata
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.process import TaskError, conversion_process
-from keras_parc.ssd_lite import ssd_anchors
+from keras_parc.lite.quantize import fine_tuning, int8, ranges
+from keras_parc.lite.quantize.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.rewrite import deploy as rewriting
+from keras_parc.lite.rewrite.emission import emit
+from keras_parc.lite.rewrite.forms import check_target
+from keras_parc.lite.rewrite.graph import Graph
+from keras_parc.lite.rewrite.importing import import_model
+from keras_parc.models.deeplab_v3 import low_resolution
+from keras_parc.models.ssd_lite import ssd_anchors
+from keras_parc.support.files import replacing
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")

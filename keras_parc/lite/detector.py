@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from flatbuffers import flexbuffers
 
-from keras_parc.boxes import VARIANCE
-from keras_parc.lite import flatbuffer
+from keras_parc.lite.file import flatbuffer
+from keras_parc.models.boxes import VARIANCE
 
 OPERATION = "TFLite_Detection_PostProcess"
 # How the ranges of int8 are chosen: those of least error cut off what is rare, the objects.

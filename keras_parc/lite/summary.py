@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from keras_parc.lite import fine_tuning
-from keras_parc.lite.calibration import MOST_IMAGES, calibration_images
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.detector import is_detector
-from keras_parc.lite.explain import explain, noise_table, write_noise
-from keras_parc.lite.inspection import agreement, inspect
-from keras_parc.lite.metadata import Metadata
+from keras_parc.lite.file.inspection import agreement, inspect
+from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.process import conversion_process
-from keras_parc.lite.rewriting import input_shape
+from keras_parc.lite.quantize import fine_tuning
+from keras_parc.lite.quantize.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.quantize.explain import explain, noise_table, write_noise
+from keras_parc.lite.rewrite.deploy import input_shape
 
 COMPARED = 100  # Images of the calibration on which the file is compared with Keras.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_parc.files import replacing
+from keras_parc.support.files import replacing
 
 
 def write_state(path: Path, variables: Mapping[str, Sequence[keras.Variable]], facts: dict) -> None:

@@ -20,15 +20,15 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from keras_parc.files import replacing
+from keras_parc.support.files import replacing
+from keras_parc.support.progress import ProgressBar
+from keras_parc.tasks.task import task_of
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, read_state, write_state
+from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
-from keras_parc.training.models import rate_schedule, training_model
-from keras_parc.training.progress import ProgressBar
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.sampler import epoch_plan
-from keras_parc.training.task import task_of
 
 Plan = Sequence[tuple[int, int]]
 

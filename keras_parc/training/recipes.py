@@ -8,11 +8,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from keras_parc.data.augment import Augmentation
-from keras_parc.data.augment_boxes import BoxAugmentation
-from keras_parc.data.augment_masks import MaskAugmentation
+from keras_parc.data.augment.boxes import BoxAugmentation
+from keras_parc.data.augment.images import Augmentation
+from keras_parc.data.augment.masks import MaskAugmentation
+from keras_parc.models.zoo import MODELS
 from keras_parc.training.sampler import batch_of
-from keras_parc.training.zoo import MODELS
 
 # For each task, what can be done to its training images.
 AUGMENTATIONS: dict[str, type] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from keras_parc.files import replacing
+from keras_parc.support.files import replacing
+from keras_parc.tasks.task import task_of
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
 from keras_parc.training.recipes import Recipe
-from keras_parc.training.task import task_of
 
 
 def train(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from keras_parc.files import replacing
+from keras_parc.support.files import replacing
 from keras_parc.weights.download import DownloadError, download, verify
 from keras_parc.weights.presets import Preset
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from keras_parc.files import replacing
+from keras_parc.support.files import replacing
 from keras_parc.weights.cache import converted_weights
 from keras_parc.weights.names import load_state_dict, official_name
 from keras_parc.weights.presets import Preset

@@ -1,0 +1,28 @@
+"""What the generated tables share: Markdown, the CSV files of results, the size of a model."""
+
+import math
+from pathlib import Path
+
+import keras_parc
+from experiments.paper.tables import markdown
+from keras_parc.support.files import read_rows
+
+RESULTS = Path(__file__).resolve().parents[2] / "tflite/results"
+table = markdown
+
+
+def read(name: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, by default one of `tflite/results`."""
+    return read_rows(RESULTS / name)
+
+
+def medians(rows: list[dict[str, str]]) -> dict[str, float]:
+    """Median milliseconds by file name, from what `tflite/benchmark.py` wrote."""
+    return {Path(row["model"]).stem: float(row["median_ms"]) for row in rows}
+
+
+def size(name: str) -> list[str]:
+    """Name, parameters and multiply-adds of a model of the zoo, as cells."""
+    model = getattr(keras_parc, name)()
+    count = sum(math.prod(v.shape) for v in model.trainable_variables)
+    return [f"`{name}`", f"{count:,}", f"{keras_parc.count_macs(model) / 1e6:,.0f} M"]

@@ -1,0 +1,124 @@
+"""Write the generated tables of README.md and tflite/README.md: `make readme`.
+
+The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
+copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import benchmark_tables
+import convnet_tables
+import head_tables
+import runtime_tables
+import training_tables
+from tables import RESULTS, size, table
+
+import keras_parc
+from experiments.paper import tables as paper_tables
+from experiments.paper.ablation import summary
+from experiments.paper.report import read_costs
+from keras_parc.support.files import read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+TFLITE_README = ROOT / "tflite/README.md"
+# Accuracy as published: ParC-Net's paper, Table 1; no XS and H there.
+MODELS = {
+    "ParCNetXS": "",
+    "ParCNetS": "78.6",
+    "ParCNetH": "",
+    "MobileViTS": "78.4",
+}
+
+
+def models() -> str:
+    head = ["model", "parameters", "multiply-adds, 256x256", "ImageNet top-1 in the paper"]
+    return table(head, [[*size(name), accuracy] for name, accuracy in MODELS.items()])
+
+
+def presets() -> str:
+    head = ["`weights=`", "model", "trained on", "task", "published result", "licence"]
+    rows = [
+        [f'`"{each.weights}"`', f"`{each.model}`", each.data, each.task, each.metric, each.licence]
+        for each in keras_parc.list_presets()
+    ]
+    return table(head, rows)
+
+
+# What a demonstration measures, as its table says it.
+MEASURES = {
+    "accuracy": "test accuracy",
+    "map": "mAP",
+    "map50": "mAP at IoU 0.5",
+    "mean_iou": "mean IoU",
+    "agreement_with_keras": "agrees with Keras",
+}
+
+
+def demo(name: str) -> str:
+    report = json.loads((RESULTS / f"{name}.json").read_text())
+    measures, times = report["measures"], report["time_one_image_one_thread"]
+    rows = []
+    for each, time in times.items():
+        megabytes = f"{report['bytes'][each] / 1e6:.2f} MB" if each in report["bytes"] else ""
+        shares = [f"{100 * report[measure][each]:.1f} %" for measure in measures]
+        rows.append([each, *shares, megabytes, f"{time['ratio']:.3f}"])
+    settings = report["settings"]
+    names = [MEASURES[measure] for measure in measures]
+    head = ["", *names, "size", "time of one image, relative"]
+    return (
+        f"{table(head, rows)}\n\n{report['seconds']:.0f} s in all on {report['machine']}: "
+        f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
+    )
+
+
+def ablation() -> str:
+    costs = read_costs(paper_tables.RESULTS / "costs.csv")
+    results = read_rows(paper_tables.RESULTS / "ablation.csv")
+    return paper_tables.table2(costs, summary(results))
+
+
+TABLES = {
+    README: {
+        "models": models,
+        "presets": presets,
+        **{name: partial(demo, name) for name in ("demo", "demo_detection", "demo_segmentation")},
+        "detectors": head_tables.detectors,
+        "segmenters": head_tables.segmenters,
+        "convnets": convnet_tables.convnets,
+        "headline": benchmark_tables.headline,
+        "ratios": benchmark_tables.ratios,
+        "latency": benchmark_tables.models,
+        "sizes": benchmark_tables.sizes,
+        "training_rates": training_tables.rates,
+        "training_forms": training_tables.forms,
+        "ablation": ablation,
+    },
+}
+if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.
+    TABLES[TFLITE_README] = {"runtimes": runtime_tables.runtimes}
+
+
+def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    """`text` with the part between each pair of markers made anew."""
+    for name, make in tables.items():
+        pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
+        table = make() + "\n"
+        text, count = re.subn(pattern, lambda _, t=table: t, text, flags=re.DOTALL)
+        assert count == 1, f"expected the markers <!-- {name} --> and <!-- /{name} --> once"
+    return text
+
+
+if __name__ == "__main__":
+    for page, tables in TABLES.items():
+        old = page.read_text()
+        new = filled(old, tables)
+        if "--check" not in sys.argv:
+            page.write_text(new)
+        elif new != old:
+            sys.exit(f"{page.relative_to(ROOT)} is not up to date: run `make readme`.")

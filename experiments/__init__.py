@@ -1,0 +1,1 @@
+"""The paper's tables, comparisons and trials; not installed with the package."""

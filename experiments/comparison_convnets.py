@@ -1,0 +1,70 @@
+"""The files that compare ParC in other ConvNets with the plain ones, at 224x224.
+
+`python -m experiments.comparison_convnets FOLDER` writes them, then
+`tflite/benchmark.py FOLDER/*.tflite --csv tflite/results/convnets.csv` times them. The plain ones
+come from the same builder; those of `keras.applications` are timed beside (its ResNet50 has its
+strides elsewhere and fewer multiply-adds). All are rewritten.
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from experiments.comparison import DTYPES, Entry, export
+from keras_parc.models.parc_convnext import ParCConvNeXtXT
+from keras_parc.models.parc_mobilenet_v2 import ParCMobileNetV2
+from keras_parc.models.parc_resnet import ParCResNet50
+
+SIDE = 224
+MODELS = {
+    "resnet50": ParCResNet50,
+    "mobilenet_v2": ParCMobileNetV2,
+    "convnext_xt": ParCConvNeXtXT,
+}
+ORIGINALS = {
+    "keras_resnet50": keras.applications.ResNet50,
+    "keras_mobilenet_v2": keras.applications.MobileNetV2,
+}
+
+
+def convnet_entries() -> list[Entry]:
+    """All files of this comparison."""
+    builders = {}
+    for name, build in MODELS.items():
+        builders[name] = functools.partial(build, parc=False)
+        builders[f"parc_{name}"] = build
+    for name, build in ORIGINALS.items():
+        builders[name] = functools.partial(_original, build)
+    return [
+        Entry(name, functools.partial(_as_if_trained, build), side=SIDE, dtype=dtype)
+        for dtype in DTYPES
+        for name, build in builders.items()
+    ]
+
+
+def _original(build, input_shape, **_):
+    image = keras.Input(input_shape)
+    return build(input_tensor=keras.layers.Rescaling(1 / 255)(image), weights=None)
+
+
+def _as_if_trained(build, **arguments) -> keras.Model:
+    """Fresh biases of 0 and scales of 1e-6 would let operations vanish."""
+    model = build(**arguments)
+    generator = np.random.default_rng(0)
+    for weight in model.weights:
+        name = weight.path.rsplit("/", 1)[-1]
+        if name in ("gamma", "moving_variance"):
+            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
+        elif name in ("beta", "moving_mean", "bias"):
+            weight.assign(generator.normal(0, 0.1, weight.shape))
+    return model
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m experiments.comparison_convnets FOLDER")
+    export(Path(sys.argv[1]), Console(), convnet_entries())

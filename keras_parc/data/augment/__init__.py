@@ -1,0 +1,1 @@
+"""What is done to training images, with their labels, boxes or masks."""

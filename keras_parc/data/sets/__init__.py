@@ -1,0 +1,1 @@
+"""Data sets with a builder of their own, one file each."""

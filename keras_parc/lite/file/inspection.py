@@ -1,0 +1,162 @@
+"""What is inside a `.tflite` file, and how much of it the XNNPACK delegate takes."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.runtime import TFLiteModel, open_file, operators
+from keras_parc.models.deeplab_v3 import low_resolution
+
+_BATCH = 8  # images of `agreement` at a time: three times as fast as one by one
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The facts about a file; see `inspect`.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> found = keras_parc.inspect(path)
+        >>> found.operations, found.outside, found.input_shape
+        ({'CONV_2D': 1}, {}, (1, 8, 8, 3))
+    """
+
+    size: int  # bytes
+    operations: dict[str, int]  # name to count, most frequent first
+    partitions: int  # pieces of the graph that XNNPACK runs
+    outside: dict[str, int]  # operations left to the runtime's own kernels
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    output_dtypes: tuple[str, ...]
+    smallest_runtime: str  # version of TensorFlow Lite that knows all operations; "": not said
+
+
+def inspect(path: str | os.PathLike) -> Inspection:
+    """Read a `.tflite` file with the current LiteRT runtime.
+
+    Args:
+        path: The file.
+
+    Returns:
+        An `Inspection`. The best case is one partition and nothing outside it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The runtime refuses the file.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.inspect(path).partitions
+        1
+    """
+    interpreter = open_file(path)
+    nodes = interpreter._get_ops_details()
+    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    return Inspection(
+        size=Path(path).stat().st_size,
+        operations=dict(Counter(operators(path)).most_common()),
+        partitions=sum(node["op_name"] == "DELEGATE" for node in nodes),
+        outside=dict(Counter(outside(nodes, [each["index"] for each in outputs])).most_common()),
+        input_shape=tuple(int(side) for side in image["shape"]),
+        input_dtype=np.dtype(image["dtype"]).name,
+        output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
+        smallest_runtime=_smallest_runtime(Path(path).read_bytes()),
+    )
+
+
+def _smallest_runtime(content: bytes) -> str:
+    """What the converter found from the versions of the operations, and wrote into the file."""
+    model = flatbuffer.read(content)
+    for entry in model.metadata or []:
+        if entry.name == b"min_runtime_version":
+            return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+    return ""
+
+
+def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
+    """Names of the operations that a runtime runs with its own kernels.
+
+    The runtime lists replaced operations too: where a delegate makes a tensor, they do not run.
+    So these are found from the outputs backwards.
+
+    Args:
+        nodes: What the interpreter's `_get_ops_details` gives, of any runtime.
+        outputs: The numbers of the output tensors.
+
+    Example:
+        >>> add = {"index": 0, "op_name": "ADD", "inputs": [0, 0], "outputs": [1]}
+        >>> outside([add, add | {"index": 1, "op_name": "DELEGATE"}], [1]), outside([add], [1])
+        ([], ['ADD'])
+    """
+    maker = {}
+    for node in sorted(nodes, key=lambda node: node["op_name"] == "DELEGATE"):
+        maker.update({int(tensor): node for tensor in node["outputs"]})
+    running, waiting = {}, list(outputs)
+    while waiting:
+        node = maker.get(int(waiting.pop()))
+        if node is not None and node["index"] not in running:
+            running[node["index"]] = node["op_name"]
+            waiting.extend(tensor for tensor in node["inputs"] if tensor >= 0)
+    return [name for name in running.values() if name != "DELEGATE"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a file follows its model; see `agreement`.
+
+    Example:
+        >>> Agreement(same_class=0.99, signal_to_noise_db=32.2, largest_difference=0.01).same_class
+        0.99
+    """
+
+    same_class: float  # fraction of images (or pixels) with the same largest value
+    signal_to_noise_db: float  # of the outputs, all together
+    largest_difference: float
+
+
+def agreement(
+    model: keras.Model, path: str | os.PathLike, images: Iterable[np.ndarray]
+) -> Agreement:
+    """Compare a file with the Keras model it was made from.
+
+    Args:
+        model: A model of one output; of a segmenter, the logits at low resolution are compared.
+        path: The file.
+        images: As the model takes them, `(n, height, width, channels)`, at least one.
+
+    Returns:
+        An `Agreement` over all the images.
+
+    Raises:
+        ValueError: No images, or images of another size than the file's.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
+        1.0
+    """
+    images, model = np.asarray(list(images), "float32"), low_resolution(model)
+    if not len(images):
+        raise ValueError("`images` is empty.")
+    found = TFLiteModel(path)(images)
+    batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+    expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])
+    noise = np.mean((found - expected) ** 2)
+    decibels = 10 * np.log10(np.mean(expected**2) / noise) if noise else np.inf
+    return Agreement(
+        same_class=float(np.mean(found.argmax(-1) == expected.argmax(-1))),
+        signal_to_noise_db=float(decibels),
+        largest_difference=float(np.abs(found - expected).max()),
+    )

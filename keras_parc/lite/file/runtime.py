@@ -1,0 +1,210 @@
+"""Running a `.tflite` file on the current LiteRT runtime."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from flatbuffers import flexbuffers
+
+from keras_parc.lite.file import flatbuffer
+
+
+def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
+    """An interpreter of a `.tflite` file, tensors allocated; `delegate=False`: without XNNPACK.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a TensorFlow Lite model, or the runtime refuses it.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    with open(path, "rb") as file:
+        if file.read(8)[4:] != b"TFL3":
+            raise ValueError(
+                f"{str(path)!r} is not a TensorFlow Lite model: its identifier 'TFL3' is "
+                "missing. Export one with `keras_parc.to_tflite`."
+            )
+    kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = Interpreter(
+            str(path), num_threads=threads, experimental_op_resolver_type=kernels
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"The runtime refuses {str(path)!r}: {error}") from error
+    return interpreter
+
+
+def operators(path: str | os.PathLike) -> list[str]:
+    """Names of the operations in a file, in order, before any delegate takes them over."""
+    return [each["op_name"] for each in open_file(path, delegate=False)._get_ops_details()]
+
+
+class _ImageFile:
+    """A file that takes one image at a time."""
+
+    def __init__(self, path: str | os.PathLike, threads: int):
+        self.path = Path(path)
+        self._interpreter = open_file(path, threads)
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise ValueError(f"A file of one input is needed; {str(path)!r} has {len(inputs)}.")
+        self._input = inputs[0]
+        self.input_shape = tuple(int(side) for side in self._input["shape"])
+        self.input_dtype = np.dtype(self._input["dtype"])
+
+    def operators(self) -> list[str]:
+        """Names of the operations in the file, in order, before any delegate takes them over."""
+        return operators(self.path)
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        images = np.asarray(images)
+        if images.shape[1:] != self.input_shape[1:]:
+            raise ValueError(
+                f"Images must be (n, {', '.join(map(str, self.input_shape[1:]))}), got "
+                f"{images.shape}."
+            )
+        return images
+
+    def _run(self, image: np.ndarray) -> None:
+        image, (scale, zero_point) = image[None], self._input["quantization"]
+        if self.input_dtype != np.float32 and scale:
+            limits = np.iinfo(self.input_dtype)
+            image = np.clip(np.rint(image / scale + zero_point), limits.min, limits.max)
+        self._interpreter.set_tensor(self._input["index"], image.astype(self.input_dtype))
+        self._interpreter.invoke()
+
+    def _value(self, output: dict) -> np.ndarray:
+        value = self._interpreter.get_tensor(output["index"])[0]
+        scale, zero_point = output["quantization"]
+        if output["dtype"] != np.float32 and scale:
+            value = (value.astype("float32") - zero_point) * scale
+        return value
+
+
+class TFLiteModel(_ImageFile):
+    """A `.tflite` file as a function of images.
+
+    Args:
+        path: The file.
+        threads: Threads of the runtime, at least 1.
+
+    Attributes:
+        path: The file.
+        input_shape: Shape of the input, `(1, height, width, channels)`.
+        input_dtype: Type of the input.
+        output_shape: Shape of the output, `(1, ...)`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a TensorFlow Lite model, the runtime refuses it, or it has
+            several inputs or outputs.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> keras_parc.TFLiteModel(path)(numpy.zeros((5, 32, 32, 3))).shape
+        (5, 2)
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1):
+        super().__init__(path, threads)
+        outputs = self._interpreter.get_output_details()
+        if len(outputs) != 1:
+            raise ValueError(f"A file of one output is needed; {str(path)!r} has {len(outputs)}.")
+        self._output = outputs[0]
+        self.output_shape = tuple(int(side) for side in self._output["shape"])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Run images `(n, height, width, channels)` one by one.
+
+        Returns:
+            The outputs as float32, `(n, ...)`; quantized ones are brought back to real numbers.
+
+        Raises:
+            ValueError: The images are not of the model's size.
+        """
+        return np.stack([self._one(image) for image in self._checked(images)])
+
+    def _one(self, image: np.ndarray) -> np.ndarray:
+        self._run(image)
+        return self._value(self._output)
+
+
+class TFLiteDetector(_ImageFile):
+    """A `.tflite` file that ends in TFLite_Detection_PostProcess, as a function of images.
+
+    Args:
+        path: The file.
+        threads: Threads of the runtime, at least 1.
+
+    Attributes:
+        path: The file.
+        input_shape: Shape of the input, `(1, height, width, channels)`.
+        input_dtype: Type of the input.
+        classes: Number of classes, without background.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a TensorFlow Lite model, the runtime refuses it, or it is no
+            such detector.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> backbone = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_top=False)
+        >>> model = keras_parc.SSDLite(backbone, classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> found = keras_parc.TFLiteDetector(path)(numpy.zeros((5, 32, 32, 3)))
+        >>> len(found), sorted(found[0])
+        (5, ['boxes', 'labels', 'scores'])
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1):
+        super().__init__(path, threads)
+        self._outputs = {}
+        if self._interpreter.get_signature_list():
+            self._outputs = self._interpreter.get_signature_runner().get_output_details()
+        if set(self._outputs) != {"boxes", "classes", "scores", "count"}:
+            raise ValueError(
+                f"{str(path)!r} is no detector with post-processing inside: its outputs are "
+                f"{sorted(self._outputs)}. Export one with `keras_parc.to_tflite`."
+            )
+        options = flatbuffer.read(self.path.read_bytes()).subgraphs[0].operators[-1].customOptions
+        self.classes = flexbuffers.Loads(bytes(options))["num_classes"]
+
+    def __call__(self, images: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Run images `(n, height, width, channels)` one by one.
+
+        Returns:
+            For each image "boxes" `(k, 4)`, `[ymin, xmin, ymax, xmax]` in shares of the image,
+            "scores" `(k,)` and "labels" `(k,)`, as many as were found: as `keras_parc.detections`.
+
+        Raises:
+            ValueError: The images are not of the model's size.
+        """
+        return [self._one(image) for image in self._checked(images)]
+
+    def _one(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        self._run(image)
+        values = {name: np.array(self._value(each)) for name, each in self._outputs.items()}
+        count = int(values["count"])  # Beyond it lies what was in memory before.
+        return {
+            "boxes": values["boxes"][:count],
+            "scores": values["scores"][:count],
+            "labels": values["classes"][:count].astype("int32"),
+        }
+
+
+def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLiteDetector:
+    """A `.tflite` file as a function of images: of one output, or a detector.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither.
+    """
+    several = len(open_file(path).get_output_details()) > 1
+    return (TFLiteDetector if several else TFLiteModel)(path, threads)

@@ -1,0 +1,1 @@
+"""int8: ranges, calibration, fine-tuning."""

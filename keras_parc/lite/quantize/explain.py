@@ -1,0 +1,269 @@
+"""Where an int8 file loses accuracy: noise per operation, against the float file."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.quantize.intermediate import Intermediate, Operation
+from keras_parc.support.files import replacing
+
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """One operation of an int8 file; see `explain`. Ratios are in dB, infinite without noise."""
+
+    position: int  # in the float file, from 0
+    operation: str
+    tensor: str  # what it makes
+    shape: tuple[int, ...]
+    scale: float  # of the int8 tensor; 0 for float
+    low: float  # the int8 tensor can hold `low` to `high`
+    high: float
+    seen_low: float  # the float tensor holds this on the images given
+    seen_high: float
+    clipped: float  # part of the float values outside `low` to `high`, 0 to 1
+    total_db: float  # signal to noise, everything before included
+    own_db: float  # signal to the noise that this operation adds itself
+    rounding_db: float  # signal to the noise of the tensor's scale alone: clipping and rounding
+
+
+def explain(
+    float_path: str | os.PathLike, int8_path: str | os.PathLike, images: Iterable[np.ndarray]
+) -> list[Noise]:
+    """Compare every tensor of an int8 file with its counterpart in the float file.
+
+    An operation's own noise is what is left when the float operation gets the int8 file's inputs.
+    Far above the noise of rounding, it is the constants or the kernel; equal to it, the range.
+    Noise that an activation removes is not counted: a tensor read by SiLU is compared behind it.
+
+    Args:
+        float_path: The float32 file.
+        int8_path: The int8 file made from the same model.
+        images: As the model takes them, `(n, height, width, channels)`; 16 are enough.
+
+    Returns:
+        A `Noise` for each operation that both files have, the most own noise first.
+
+    Raises:
+        ValueError: No images, images of another size, or files of different models.
+
+    Example:
+        >>> import keras_parc, numpy, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> folder, images = tempfile.mkdtemp(), numpy.random.rand(4, 32, 32, 3)
+        >>> float_path = keras_parc.to_tflite(model, folder + "/float.tflite")
+        >>> int8_path = keras_parc.to_tflite(
+        ...     model, folder + "/int8.tflite", quantize="int8", calibration=images
+        ... )
+        >>> rows = explain(float_path, int8_path, images)
+        >>> rows[0].own_db <= rows[-1].own_db
+        True
+    """
+    images = np.asarray(list(images), "float32")
+    reference, coarse = Intermediate(str(float_path)), Intermediate(str(int8_path))
+    if not len(images):
+        raise ValueError("`images` is empty.")
+    if images.shape[1:] != reference.shape(reference.input)[1:]:
+        raise ValueError(
+            f"Images must be {reference.shape(reference.input)[1:]}, got {images.shape[1:]}."
+        )
+    pairs = match(reference, coarse)
+    forced = Forced(Path(float_path).read_bytes())
+    totals = {ours: _Total(reference, coarse, ours, theirs) for _, ours, theirs in pairs}
+    for image in images:
+        reference.run(image)
+        coarse.run(image)
+        inputs = {t: coarse.value(total.theirs) for t, total in totals.items()}
+        forced.run({t: value.reshape(reference.shape(t)) for t, value in inputs.items()}, image)
+        for tensor, total in totals.items():
+            total.add(reference.value(tensor), inputs[tensor], forced.value(tensor))
+    rows = [totals[ours].row(place, reference) for place, ours, _ in pairs]
+    return sorted(rows, key=lambda row: row.own_db)
+
+
+def match(reference: Intermediate, coarse: Intermediate) -> list[tuple[int, int, int]]:
+    """Pair the operations of two files of one model.
+
+    By kind and shape in order, past what only one of them has (conversions, say).
+
+    Returns:
+        `(position in the first, its tensor, the other's tensor)` for each pair.
+
+    Raises:
+        ValueError: Fewer than nine in ten operations have a counterpart.
+    """
+    first = [(i, each) for i, each in enumerate(reference.operations) if _counts(reference, each)]
+    second = [each for each in coarse.operations if _counts(coarse, each)]
+    kinds = [
+        [(each.name, file.shape(each.outputs[0])) for each in operations]
+        for file, operations in ((reference, [e for _, e in first]), (coarse, second))
+    ]
+    pairs = []
+    for i, j, length in SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
+        for (place, ours), theirs in zip(
+            first[i : i + length], second[j : j + length], strict=True
+        ):
+            pairs.append((place, ours.outputs[0], theirs.outputs[0]))
+    if len(pairs) < 0.9 * len(first):
+        raise ValueError(
+            f"The two files are not of the same model: {len(pairs)} of {len(first)} operations "
+            "have a counterpart."
+        )
+    return pairs
+
+
+def _counts(file: Intermediate, operation: Operation) -> bool:
+    return operation.name not in CONVERSIONS and file.is_real(operation.outputs[0])
+
+
+class Forced:
+    """The float file with every operation's inputs given from outside."""
+
+    def __init__(self, content: bytes):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        model = flatbuffer.read(content)
+        graph = model.subgraphs[0]
+        image = int(graph.inputs[0])
+        made = {int(tensor) for each in graph.operators for tensor in each.outputs}
+        self._places: dict[int, int] = {}
+        for operator in graph.operators:
+            operator.inputs = np.int32(
+                [self._place(graph, int(t)) if int(t) in made else t for t in operator.inputs]
+            )
+        graph.inputs = np.int32([image, *self._places.values()])
+        graph.outputs = np.int32(sorted(made))
+        model.signatureDefs = []
+        self._interpreter = Interpreter(
+            model_content=flatbuffer.write(model),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        self._interpreter.allocate_tensors()
+        self._image = image
+
+    def _place(self, graph, tensor: int) -> int:
+        if tensor not in self._places:
+            copy, source = flatbuffer.schema.TensorT(), graph.tensors[tensor]
+            copy.name, copy.type, copy.shape = source.name + b"_given", source.type, source.shape
+            graph.tensors.append(copy)
+            self._places[tensor] = len(graph.tensors) - 1
+        return self._places[tensor]
+
+    def run(self, values: dict[int, np.ndarray], image: np.ndarray) -> None:
+        """Run every operation once, on tensors given by their numbers in the file."""
+        self._interpreter.set_tensor(self._image, image[None])
+        for tensor, place in self._places.items():
+            if tensor in values:
+                self._interpreter.set_tensor(place, values[tensor])
+        self._interpreter.invoke()
+
+    def value(self, tensor: int) -> np.ndarray:
+        """What the operation that makes a tensor made of its inputs."""
+        return self._interpreter.get_tensor(tensor)
+
+
+class _Total:
+    """Sums over images for one tensor."""
+
+    def __init__(self, reference: Intermediate, coarse: Intermediate, ours: int, theirs: int):
+        self.ours, self.theirs = ours, theirs
+        self.seen = reference.seen_through(ours)
+        self.scale, self.zero = coarse.quantization(theirs)
+        self.low, self.high = (
+            (self._real(-128), self._real(127)) if self.scale else (-np.inf, np.inf)
+        )
+        self.seen_low, self.seen_high = np.inf, -np.inf
+        self.values = self.outside = 0
+        self.power = np.zeros(4)  # signal; noise in all, own, of rounding
+
+    def _real(self, code):
+        return (code - self.zero) * self.scale
+
+    def add(self, exact: np.ndarray, found: np.ndarray, forced: np.ndarray) -> None:
+        self.seen_low = min(self.seen_low, float(exact.min()))
+        self.seen_high = max(self.seen_high, float(exact.max()))
+        half = self.scale / 2
+        self.outside += int(((exact < self.low - half) | (exact > self.high + half)).sum())
+        self.values += exact.size
+        rounded = exact
+        if self.scale:
+            rounded = self._real(np.clip(np.rint(exact / self.scale) + self.zero, -128, 127))
+        exact, found, forced, rounded = map(
+            self.seen, (exact, found.reshape(exact.shape), forced, rounded)
+        )
+        differences = exact, found - exact, found - forced, rounded - exact
+        self.power += [float(np.sum(np.square(each, dtype="float64"))) for each in differences]
+
+    def row(self, position: int, reference: Intermediate) -> Noise:
+        signal, *noises = self.power
+        ratios = (10 * np.log10(signal / n) if n and signal else np.inf for n in noises)
+        operation = reference.operations[position].name
+        return Noise(
+            position,
+            operation,
+            reference.name(self.ours),
+            reference.shape(self.ours),
+            float(self.scale),
+            float(self.low),
+            float(self.high),
+            self.seen_low,
+            self.seen_high,
+            self.outside / max(self.values, 1),
+            *(float(ratio) for ratio in ratios),
+        )
+
+
+def noise_table(rows: Sequence[Noise], most: int = 15):
+    """The first rows as a `rich.table.Table`.
+
+    Args:
+        rows: What `explain` returns.
+        most: How many to show.
+
+    Returns:
+        A table, to print with `rich`.
+    """
+    from rich.table import Table
+
+    table = Table(
+        title=f"Most noise of their own, {min(most, len(rows))} of {len(rows)} operations"
+    )
+    table.add_column("operation")
+    table.add_column("tensor", overflow="fold")
+    for name in ("clipped", "own dB", "all dB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows[:most]:
+        table.add_row(
+            row.operation,
+            row.tensor.split(";")[-1].split("/", 1)[-1],  # without the model's name
+            f"{100 * row.clipped:.2f} %",
+            *(f"{value:.1f}" for value in (row.own_db, row.total_db)),
+        )
+    return table
+
+
+def write_noise(rows: Sequence[Noise], path: str | os.PathLike) -> None:
+    """Write rows as a CSV file, in the order given.
+
+    Args:
+        rows: What `explain` returns.
+        path: The file; replaced as a whole.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    names = [each.name for each in fields(Noise)]
+    with replacing(Path(path)) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        for row in rows:
+            values = (getattr(row, name) for name in names)
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])

@@ -1,0 +1,89 @@
+"""From a float32 `.tflite` file to an int8 one, with ranges of our own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.process import conversion_process
+from keras_parc.lite.quantize.float_islands import float_operations
+from keras_parc.lite.quantize.intermediate import Intermediate
+from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
+
+
+def quantize(
+    content: bytes,
+    images: Sequence[np.ndarray],
+    input_type: str = "float32",
+    output_type: str = "float32",
+    method: str = DEFAULT,
+) -> bytes:
+    """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
+
+    GELU and layer normalization stay float32; see `float_islands`. The same file and images give
+    the same bytes.
+
+    Args:
+        content: The bytes of a float32 file over one image.
+        images: Calibration images `(height, width, channels)`, as the model takes them; several
+            hundred from the training data.
+        input_type: Type of the input: "float32", "uint8" or "int8".
+        output_type: Type of the outputs.
+        method: How ranges are chosen; see `choose_ranges`.
+
+    Returns:
+        The bytes of the int8 file.
+
+    Raises:
+        ValueError: An unknown method, no images, or values that are not finite.
+        RuntimeError: The file cannot be quantized, or the conversion process died.
+
+    Example:
+        >>> import keras_parc, numpy, pathlib, tempfile
+        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> content = pathlib.Path(path).read_bytes()
+        >>> len(quantize(content, numpy.random.rand(2, 32, 32, 3))) < len(content)
+        True
+    """
+    with conversion_process() as process:
+        process.start()
+        file = Intermediate(content)
+        ranges = choose_ranges(file, images, method)
+        types = (input_type, output_type)
+        content = process.run(
+            "quantize", _with_ranges(content, ranges), *types, float_operations(file)
+        )
+    model = flatbuffer.read(content)
+    _coarsen_addends(model)
+    return flatbuffer.write(model)
+
+
+def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
+    """The file with ranges where the converter's calibration would have put its own."""
+    model = flatbuffer.read(content)
+    for tensor, (low, high) in ranges.items():
+        quantization = flatbuffer.schema.QuantizationParametersT()
+        quantization.min, quantization.max = np.float32([low]), np.float32([high])
+        model.subgraphs[0].tensors[tensor].quantization = quantization
+    return flatbuffer.write(model)
+
+
+def _coarsen_addends(model) -> None:
+    """Give constants that are added a scale that XNNPACK takes; such small ones hardly matter."""
+    graph = model.subgraphs[0]
+    for operator in graph.operators:
+        if flatbuffer.kind(model, operator) != flatbuffer.BUILTIN.ADD:
+            continue
+        result = graph.tensors[operator.outputs[0]]
+        for tensor in (graph.tensors[each] for each in operator.inputs):
+            data = model.buffers[tensor.buffer].data
+            if data is None or not len(data) or tensor.type != flatbuffer.TYPES["int8"]:
+                continue
+            least = result.quantization.scale[0] * NARROWEST_INPUT
+            scale, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+            if scale < least:
+                values = np.rint((np.asarray(data, "uint8").view("int8") - zero) * (scale / least))
+                model.buffers[tensor.buffer].data = values.astype("int8").view("uint8")
+                tensor.quantization.scale = np.float32([least])
+                tensor.quantization.zeroPoint = np.int64([0])

@@ -1,0 +1,1 @@
+"""A model rewritten for inference: same function, other operations."""

@@ -1,0 +1,168 @@
+"""A `Graph` as a Keras functional model of plain layers."""
+
+import keras
+import numpy as np
+from keras import layers, ops, tree
+
+from keras_parc.lite.rewrite.graph import Graph, Node
+
+
+def emit(graph: Graph) -> keras.Model:
+    """Build the model that a graph describes, float32, with the graph's weights.
+
+    Kept operations are copied with their weights: the model that was read stays as it was.
+    """
+    values, used = {}, set()
+    for node in graph.nodes():
+        inputs = [values[each] for each in node.inputs]
+        values[node] = EMITTERS[node.op](node, _free_name(node.name, used), *inputs)
+    outputs = [values[node] for node in graph.outputs]
+    inputs = [values[node] for node in graph.inputs]
+    if graph.structure is not None:
+        outputs = tree.pack_sequence_as(graph.structure, outputs)
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=graph.name)
+
+
+def _free_name(name: str, used: set[str]) -> str:
+    free, number = name, 1
+    while free in used:
+        number += 1
+        free = f"{name}_{number}"
+    used.add(free)
+    return free
+
+
+def _with_weights(layer, x, *weights):
+    y = layer(x)
+    layer.set_weights([np.asarray(weight, "float32") for weight in weights])
+    return y
+
+
+def _conv(node: Node, name: str, x):
+    kernel = node["kernel"]
+    layer = layers.Conv2D(
+        kernel.shape[-1],
+        kernel.shape[:2],
+        strides=node["strides"],
+        padding=node["padding"],
+        dilation_rate=node["dilation"],
+        groups=node["groups"],
+        dtype="float32",
+        name=name,
+    )
+    return _with_weights(layer, x, kernel, node["bias"])
+
+
+def _depthwise(node: Node, name: str, x):
+    kernel = node["kernel"]
+    layer = layers.DepthwiseConv2D(
+        kernel.shape[:2],
+        strides=node["strides"],
+        padding=node["padding"],
+        dilation_rate=node["dilation"],
+        depth_multiplier=kernel.shape[-1],
+        dtype="float32",
+        name=name,
+    )
+    return _with_weights(layer, x, kernel, node["bias"])
+
+
+def _dense(node: Node, name: str, x):
+    if len(node.shape) == 3:  # A 1x1 convolution is the better known form of the same.
+        layer = layers.Conv2D(node.channels, 1, dtype="float32", name=name)
+        return _with_weights(layer, x, node["kernel"][None, None], node["bias"])
+    layer = layers.Dense(node.channels, dtype="float32", name=name)
+    return _with_weights(layer, x, node["kernel"], node["bias"])
+
+
+def _affine(node: Node, name: str, x):
+    scale, shift = node["scale"].astype("float32"), node["shift"].astype("float32")
+    if np.all(scale == 1):
+        return ops.add(x, float(shift.flat[0]) if np.all(shift == shift.flat[0]) else shift)
+    if len(node.shape) != 3:
+        return ops.add(ops.multiply(x, scale), shift)
+    layer = layers.DepthwiseConv2D(1, dtype="float32", name=name)
+    bias = shift if shift.ndim == 1 else np.zeros_like(scale)
+    x = _with_weights(layer, x, scale[None, None, :, None], bias)
+    return x if shift.ndim == 1 else ops.add(x, shift)
+
+
+def _product(node: Node, name: str, x):
+    layer = layers.EinsumDense(
+        "bcij,cjk->bcik", output_shape=node.shape, dtype="float32", name=name
+    )
+    return _with_weights(layer, x, node["matrix"])
+
+
+def _window(node: Node, name: str, x):
+    part = slice(node["start"], node["start"] + node["length"])
+    return x[:, part] if node["axis"] == "height" else x[:, :, part]
+
+
+def _normalize(node: Node, name: str, x):
+    centred = x - ops.mean(x, axis=-1, keepdims=True)
+    variance = ops.mean(ops.multiply(centred, centred), axis=-1, keepdims=True)
+    return centred * ops.rsqrt(variance + node["epsilon"])
+
+
+def _matmul(node: Node, name: str, x, y):
+    return ops.matmul(x, ops.transpose(y, (0, 1, 3, 2)) if node["transposed"] else y)
+
+
+def _resize(node: Node, name: str, x):
+    size = node["size"]
+    return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
+
+
+def _keep(node: Node, name: str, *images):
+    source = node["operation"]
+    copy = source.__class__.from_config(source.get_config())
+    given = dict(zip(node["images"], images, strict=True))
+    args, kwargs = tree.map_structure(
+        lambda each: given[each] if isinstance(each, Node) else each, node["arguments"]
+    )
+    outputs = copy(*args, **kwargs)
+    if isinstance(source, layers.Layer):
+        copy.set_weights(source.get_weights())
+    return tree.flatten(outputs)
+
+
+def _wrap(node: Node, name: str, x):
+    axis = 1 if node["axis"] == "height" else 2
+    last = x.shape[axis] - 1
+    first = x[:, :last] if axis == 1 else x[:, :, :last]
+    return layers.Concatenate(axis=axis, name=name)([x, first])
+
+
+def _join(node: Node, name: str, *parts):
+    axis = 1 if node["axis"] == "height" else 2
+    return layers.Concatenate(axis=axis, name=name)(list(parts))
+
+
+EMITTERS = {
+    "activation": lambda node, name, x: layers.Activation(node["function"], name=name)(x),
+    "add": lambda node, name, *inputs: layers.Add(name=name)(list(inputs)),
+    "affine": _affine,
+    "concat": lambda node, name, *inputs: layers.Concatenate(name=name)(list(inputs)),
+    "conv": _conv,
+    "dense": _dense,
+    "depthwise": _depthwise,
+    "input": lambda node, name: keras.Input(node.shape, dtype=node["dtype"], name=name),
+    "item": lambda node, name, outputs: outputs[node["index"]],
+    "join": _join,
+    "keep": _keep,
+    "matmul": _matmul,
+    "mean": lambda node, name, x: layers.GlobalAveragePooling2D(keepdims=True, name=name)(x),
+    "multiply": lambda node, name, *inputs: layers.Multiply(name=name)(list(inputs)),
+    "normalize": _normalize,
+    "pad": lambda node, name, x: layers.ZeroPadding2D(node["amount"], name=name)(x),
+    "permute": lambda node, name, x: ops.take(x, [int(i) for i in node["order"]], axis=-1),
+    "product": _product,
+    "reshape": lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
+    "resize": _resize,
+    "slice": lambda node, name, x: x[..., node["start"] : node["stop"]],
+    "subtract": lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
+    "transpose": lambda node, name, x: layers.Permute(node["axes"], name=name)(x),
+    "window": _window,
+    "wrap": _wrap,
+}

@@ -1,0 +1,197 @@
+"""The forms of a circular convolution, and the table that chooses among them.
+
+Measured for the whole spatial part of a ParC block, one thread on x86 with AVX-512 and VNNI,
+ai-edge-litert 2.3; time relative to the paper's form (tile, one depthwise convolution per half
+and axis), float32 / int8:
+
+| form | 40x40 | 32x32 | 20x20 | 16x16 | 10x10 | 8x8 |
+|---|---|---|---|---|---|---|
+| depthwise, 25 taps | .12 / .07 | .13 / .06 | 1.3 / .93 | 1.14 / 1.02 | 2.0 / .92 | .83 / .88 |
+| circulant product | .05 / .02 | .07 / .02 | .59 / .58 | .71 / .53 | 1.02 / .89 | 2.6 / 2.2 |
+
+The same part, and its residual, on ARMv7 with tflite-runtime 2.12: million instructions, those of
+input and output included, float32 / int8:
+
+| form | 40x40x64 | 32x32x192 | 20x20x64 | 16x16x256 | 10x10x64 | 8x8x64 |
+|---|---|---|---|---|---|---|
+| depthwise, 25 taps | 21.5 / 13.6 | 26.6 / 18.3 | 2.7 / 1.8 | 6.3 / 4.2 | .67 / .46 | |
+| depthwise, 9 taps | | 28.6 / 23.7 | | | .42 / .38 | .17 / .17 |
+| halving, 9 taps | 10.9 / 10.0 | 16.1 / 15.0 | 2.0 / 1.9 | 3.5 / 3.5 | .38 / .38 | .25 / .25 |
+| circulant product | | 15.2 / 17.8 | | | | |
+
+There the product cuts the graph into several partitions. 10 taps cost as much as 25, in float32 6
+instructions a tap for 4 values; an addition costs 10, in int8 12. The whole of ParC-Net-S at
+256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and 711 / 500; on
+ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB is slow.
+"""
+
+import numpy as np
+
+from keras_parc.lite.rewrite.graph import Graph, Node, affine
+from keras_parc.lite.rewrite.linear import circulant
+
+# Target: (shortest length, form), longest first. "portable" is for runtimes whose XNNPACK has no
+# int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
+TABLE = {
+    "litert": ((10, "circulant"), (1, "depthwise")),
+    "portable": ((10, "halving"), (1, "depthwise")),
+}
+AXES = ("height", "width")
+# XNNPACK's depthwise kernels have 9 or 25 taps; beyond, a general path is ten times slower.
+MOST_TAPS = 9
+LEAST_HALVED = 10
+
+
+def form_of(length: int, target: str) -> str:
+    """The form of a circular convolution of `length` taps.
+
+    Example:
+        >>> form_of(32, "litert"), form_of(8, "litert"), form_of(32, "portable")
+        ('circulant', 'depthwise', 'halving')
+    """
+    return next(form for shortest, form in TABLE[target] if length >= shortest)
+
+
+def check_target(target: str) -> None:
+    """Raise a ValueError for a target that has no row in the table."""
+    if target not in TABLE:
+        raise ValueError(f"`target` must be one of {list(TABLE)}, got {target!r}.")
+
+
+def lower_circulars(graph: Graph, target: str) -> None:
+    """Replace every circular convolution by the operations of its form."""
+    for node in graph.nodes():
+        if node.op == "circular":
+            graph.replace(node, _lower(node, target))
+
+
+def _lower(node: Node, target: str) -> Node:
+    kernels = {axis: node[axis] for axis in AXES if node[axis] is not None}
+    if len(kernels) == 2:
+        _balance(kernels)
+    product = {
+        axis: kernel
+        for axis, kernel in kernels.items()
+        if form_of(len(kernel), target) == "circulant"
+    }
+    bias = node["bias"]
+    x = node.inputs[0]
+    if product:
+        x = _products(x, product, node.name)
+    rest = [axis for axis in kernels if axis not in product]
+    for axis in rest:
+        kernel = kernels[axis]
+        own = np.zeros(node.channels)
+        if axis == rest[-1] and bias.ndim == 1:
+            own, bias = bias, own
+        if form_of(len(kernel), target) == "halving":
+            x = _halved(x, kernel, axis, own, node.name)
+        else:
+            x = _depthwise(x, x, kernel, axis, own, node.name)
+    return affine(x, 1.0, bias, f"{node.name}_shift") if np.any(bias) else x
+
+
+def _balance(kernels: dict[str, np.ndarray]) -> None:
+    """Give both kernels of a channel the same largest value.
+
+    The constant of an int8 BATCH_MATMUL has one scale for all its channels.
+    """
+    height, width = (np.abs(kernels[axis]).max(0) for axis in ("height", "width"))
+    ratio = np.sqrt(np.divide(width, height, where=height > 0, out=np.ones_like(height)))
+    ratio[ratio == 0] = 1.0
+    kernels["height"] = kernels["height"] * ratio
+    kernels["width"] = kernels["width"] / ratio
+
+
+def _transpose(x: Node, axes: tuple[int, ...], name: str) -> Node:
+    """Axes count from 1, the batch being 0."""
+    return Node("transpose", [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
+
+
+def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
+    """Products with circulant matrices from the right, channels first: along the width, then up.
+
+    The constant must be the right operand, and symmetric in int8, for XNNPACK to take it.
+    """
+    order = "hwc"
+    for axis in ("width", "height"):
+        if axis not in kernels:
+            continue
+        wanted = "chw" if axis == "width" else "cwh"
+        if order != wanted:
+            axes = tuple(order.index(each) + 1 for each in wanted)
+            x, order = _transpose(x, axes, f"{name}_{wanted}"), wanted
+        attrs = {"matrix": circulant(kernels[axis])}
+        x = Node("product", [x], x.shape, f"{name}_{axis}", attrs)
+    return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
+
+
+def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
+    """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
+
+    For x = (a, b): one circular convolution of a + b, halved in turn, and one of a - b in which
+    what leaves at one end comes back negative. Their sum and their difference are the halves of
+    the result.
+    """
+    n = len(kernel)
+    if n < LEAST_HALVED or n % 2:
+        return _depthwise(x, x, kernel, axis, bias, name)
+    m = n // 2
+    a, b = (_window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
+
+    def combine(op, one, two, what):
+        return Node(op, [one, two], a.shape, f"{name}_{axis}_{n}_{what}")
+
+    total, difference = combine("add", a, b, "total"), combine("subtract", a, b, "difference")
+    negative = combine("subtract", b, a, "negative")
+    plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
+    even = _halved(total, plus, axis, bias, name)
+    odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
+    halves = [combine("add", even, odd, "first"), combine("subtract", even, odd, "second")]
+    return _join(halves, axis, f"{name}_{axis}_{n}")
+
+
+def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
+    """Depthwise convolutions of few taps over the input and what follows it, summed.
+
+    One of n taps over 2n values returns n + 1: a zero last tap saves cutting one off, and at
+    8 taps fills XNNPACK's kernel of 9.
+    """
+    n, channels = kernel.shape
+    name = f"{name}_{axis}_{n}"
+    tiled = _join([x, after], axis, f"{name}_tiled")
+    if n % MOST_TAPS:
+        kernel = np.concatenate([kernel, np.zeros((1, channels))])
+    total = None
+    for start in range(0, len(kernel), MOST_TAPS):
+        taps = kernel[start : start + MOST_TAPS]
+        source = tiled
+        if len(taps) <= n:
+            source = _window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
+        taps = taps[:, None] if axis == "height" else taps[None]
+        attrs = {
+            "kernel": taps[..., None],
+            "bias": np.zeros(channels) if start else bias,
+            "strides": (1, 1),
+            "padding": "valid",
+            "dilation": (1, 1),
+        }
+        part = Node("depthwise", [source], x.shape, f"{name}_{start}", attrs)
+        total = part if total is None else Node("add", [total, part], x.shape, part.name + "_sum")
+    return total
+
+
+def _window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
+    attrs = {"axis": axis, "start": start, "length": length}
+    return Node("window", [x], _resized(x, axis, length), name, attrs)
+
+
+def _join(parts: list[Node], axis: str, name: str) -> Node:
+    length = sum(part.shape[AXES.index(axis)] for part in parts)
+    return Node("join", parts, _resized(parts[0], axis, length), name, {"axis": axis})
+
+
+def _resized(x: Node, axis: str, length: int) -> tuple[int, ...]:
+    shape = list(x.shape)
+    shape[AXES.index(axis)] = length
+    return tuple(shape)

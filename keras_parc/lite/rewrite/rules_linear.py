@@ -1,0 +1,191 @@
+"""Rules that make affine maps (normalization, position embeddings, rescaling) disappear."""
+
+import numpy as np
+
+from keras_parc.lite.rewrite.graph import LINEAR, Graph, Node, affine, per_channel
+from keras_parc.lite.rewrite.linear import apply_linear, scale_input, scale_output
+
+
+def drop_identity(graph: Graph, node: Node, consumers) -> bool:
+    """`x * 1 + 0` is x."""
+    if node.op != "affine" or np.any(node["scale"] != 1) or np.any(node["shift"] != 0):
+        return False
+    graph.replace(node, node.inputs[0])
+    return True
+
+
+def fold_backward(graph: Graph, node: Node, consumers) -> bool:
+    """An affine map into the linear operation before it, if nothing else reads that one."""
+    if node.op != "affine":
+        return False
+    producer = node.inputs[0]
+    if producer.op not in LINEAR or not graph.only_reader(producer, node, consumers):
+        return False
+    whole = node["shift"].ndim == 1 or producer.op == "circular"
+    if not whole and np.all(node["scale"] == 1):
+        return False
+    scale_output(producer, node["scale"])
+    if whole:
+        producer["bias"] = per_channel(producer["bias"] + node["shift"])
+        graph.replace(node, producer)
+    else:
+        node["scale"] = np.ones_like(node["scale"])
+    return True
+
+
+def push_forward(graph: Graph, node: Node, consumers) -> bool:
+    """An affine map into, or past, all that read it; nothing is done if one cannot take it."""
+    if node.op != "affine" or node in graph.outputs:
+        return False
+    readers = list(dict.fromkeys(consumers[node]))
+    if not readers or not all(_takes(node, reader) for reader in readers):
+        return False
+    _pass_on(graph, node, readers)
+    return True
+
+
+def _pass_on(graph: Graph, node: Node, readers: list[Node]) -> None:
+    for reader in readers:
+        if reader.op in LINEAR:
+            _into_linear(graph, node, reader)
+        else:
+            _past(graph, node, reader)
+
+
+def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
+    """`x * s + t` as `(x + t / s) * s`: the scale goes on where the shift cannot.
+
+    A zero-padded convolution is the case: its padding comes after the shift.
+    """
+    if node.op != "affine" or node in graph.outputs or np.all(node["scale"] == 1):
+        return False
+    if np.any(node["scale"] == 0):
+        return False
+    scale = affine(node, node["scale"], 0.0, node.name)
+    readers = list(dict.fromkeys(consumers[node]))
+    if not readers or not all(_takes(scale, reader) for reader in readers):
+        return False
+    node["shift"] = node["shift"] / node["scale"]
+    node["scale"] = np.ones_like(node["scale"])
+    graph.replace(node, scale, readers)
+    # At once: two affine maps in a row would be merged again.
+    _pass_on(graph, scale, readers)
+    return True
+
+
+def _takes(node: Node, reader: Node) -> bool:
+    no_shift = not np.any(node["shift"])
+    one_side = reader.inputs.count(node) == 1
+    if reader.op in ("affine", "dense", "circular", "slice", "permute"):
+        return reader.op != "dense" or node["shift"].ndim == 1
+    if reader.op in ("conv", "depthwise"):
+        # Past a zero padding the shift becomes a constant per position: not of a larger map.
+        return no_shift or not _pads(reader) or np.prod(reader.shape) <= np.prod(node.shape)
+    if reader.op == "mean":
+        return True
+    if reader.op == "pad":
+        return no_shift
+    if reader.op in ("reshape", "transpose", "resize"):
+        last = reader.op != "transpose" or reader["axes"][-1] == len(node.shape)
+        return last and reader.channels == node.channels and node["shift"].ndim == 1
+    if reader.op == "multiply":
+        return no_shift and one_side
+    if reader.op == "add":
+        return one_side and node["shift"].ndim == 1 and np.all(node["scale"] == 1)
+    return False
+
+
+def _pads(node: Node) -> bool:
+    return node["padding"] == "same" and max(node["kernel"].shape[:2]) > 1
+
+
+def _into_linear(graph: Graph, node: Node, reader: Node) -> None:
+    constant = 0.0
+    if np.any(node["shift"]):
+        constant = per_channel(apply_linear(reader, _map(node, reader)))
+    scale_input(reader, node["scale"])
+    reader.inputs = [node.inputs[0]]
+    if np.ndim(constant) < 3 or reader.op == "circular":
+        reader["bias"] = per_channel(reader["bias"] + constant)
+    else:
+        graph.replace(reader, affine(reader, 1.0, constant, node.name))
+
+
+def _map(node: Node, reader: Node) -> np.ndarray:
+    """The shift as a map, as small as the result allows."""
+    shape = node.shape
+    if node["shift"].ndim == 1:
+        if reader.op == "dense":
+            return node["shift"]
+        if reader.op == "circular":
+            shape = (1, 1)
+        elif not _pads(reader):
+            sizes = zip(reader["kernel"].shape[:2], reader["dilation"], strict=True)
+            shape = tuple((size - 1) * dilation + 1 for size, dilation in sizes)
+        shape = (*shape[:2], node.channels)
+    return np.broadcast_to(node["shift"], shape)
+
+
+def _past(graph: Graph, node: Node, reader: Node) -> None:
+    scale, shift = node["scale"], node["shift"]
+    reader.inputs = [node.inputs[0] if each is node else each for each in reader.inputs]
+    if reader.op == "affine":
+        reader["shift"] = per_channel(shift * reader["scale"] + reader["shift"])
+        reader["scale"] = scale * reader["scale"]
+        return
+    if reader.op == "slice":
+        part = slice(reader["start"], reader["stop"])
+        scale, shift = scale[part], shift[..., part]
+    elif reader.op == "permute":
+        scale, shift = scale[reader["order"]], shift[..., reader["order"]]
+    elif reader.op == "mean" and shift.ndim == 3:
+        shift = shift.mean((0, 1))
+    graph.replace(reader, affine(reader, scale, shift, node.name))
+
+
+def scale_back_through_product(graph: Graph, node: Node, consumers) -> bool:
+    """`(y * gate) * s`, when nothing after it takes s: into what makes y.
+
+    y may be read elsewhere (channel attention pools it): those readers must undo the scale.
+    """
+    if node.op != "affine" or np.any(node["shift"]) or np.any(node["scale"] == 0):
+        return False
+    product = node.inputs[0]
+    if product.op != "multiply" or not graph.only_reader(product, node, consumers):
+        return False
+    for y in product.inputs:
+        if y.op not in LINEAR or y in graph.outputs or product.inputs.count(y) > 1:
+            continue
+        others = [reader for reader in dict.fromkeys(consumers[y]) if reader is not product]
+        undo = affine(y, 1 / node["scale"], 0.0, f"{node.name}_undo")
+        if not all(_takes(undo, reader) for reader in others):
+            continue
+        scale_output(y, node["scale"])
+        if others:
+            graph.replace(y, undo, others)
+        graph.replace(node, product)
+        return True
+    return False
+
+
+def dense_as_convolution(graph: Graph, node: Node, consumers) -> bool:
+    """A dense layer on pooled features as a 1x1 convolution, which always has a bias.
+
+    A per-channel int8 FULLY_CONNECTED without one crashes TensorFlow Lite on ARMv7.
+    """
+    if node.op != "dense" or node.inputs[0].op != "reshape":
+        return False
+    flat, x = node.inputs[0], node.inputs[0].inputs[0]
+    if x.shape != (1, 1, flat.channels) or len(flat.shape) != 1:
+        return False
+    attrs = {
+        "kernel": node["kernel"][None, None],
+        "bias": node["bias"],
+        "strides": (1, 1),
+        "padding": "valid",
+        "dilation": (1, 1),
+        "groups": 1,
+    }
+    conv = Node("conv", [x], (1, 1, node.channels), node.name, attrs)
+    graph.replace(node, Node("reshape", [conv], node.shape, f"{node.name}_flat"))
+    return True

@@ -1,0 +1,81 @@
+"""Reader and rules for DeepLabV3's head."""
+
+import numpy as np
+
+from keras_parc.lite.rewrite.graph import Graph, Node
+
+
+def _resize_like(op, inputs):
+    x, like = inputs
+    size = like.shape[:2]
+    if x.shape[:2] == size:
+        return x
+    return Node("resize", [x], (*size, x.channels), op.name, {"size": size})
+
+
+READERS = {"ResizeLike": _resize_like}
+
+
+def crop_unseen_taps(graph: Graph, node: Node, consumers) -> bool:
+    """A dilated convolution without the taps that lie beyond the map wherever its centre is.
+
+    On a map of 16x16 all taps but the middle one of a 3x3 kernel of rate 18 see padding only: it
+    is a 1x1 convolution.
+    """
+    if node.op not in ("conv", "depthwise") or node["padding"] != "same":
+        return False
+    if max(node["strides"]) > 1 or not any(size % 2 for size in node["kernel"].shape[:2]):
+        return False
+    kernel, dilation = node["kernel"], list(node["dilation"])
+    for axis in (0, 1):
+        size, side = kernel.shape[axis], node.inputs[0].shape[axis]
+        reach = min(size // 2, (side - 1) // dilation[axis])
+        if size % 2 and reach < size // 2:
+            kernel = np.take(kernel, range(size // 2 - reach, size // 2 + reach + 1), axis)
+        if kernel.shape[axis] == 1:
+            dilation[axis] = 1
+    if kernel.shape == node["kernel"].shape:
+        return False
+    node["kernel"], node["dilation"] = kernel, tuple(dilation)
+    return True
+
+
+def part_spread(graph: Graph, node: Node, consumers) -> bool:
+    """A 1x1 convolution over maps beside single pixels spread over the map: as a sum.
+
+    The pixels (the pooled branch of atrous spatial pyramid pooling) go through their part of the
+    convolution before they are spread, by an addition that broadcasts.
+    """
+    if node.op != "conv" or node["kernel"].shape[:2] != (1, 1) or node["groups"] > 1:
+        return False
+    joint = node.inputs[0]
+    if joint.op != "concat" or max(node["strides"]) > 1:
+        return False
+    ends = np.cumsum([part.channels for part in joint.inputs])
+    rows = [
+        np.arange(end - part.channels, end) for part, end in zip(joint.inputs, ends, strict=True)
+    ]
+    parts = list(zip(joint.inputs, rows, strict=True))
+    spread = [(part, own) for part, own in parts if _is_spread(part)]
+    kept = [(part, own) for part, own in parts if not _is_spread(part)]
+    if not spread or not kept:
+        return False
+    maps, rows = zip(*kept, strict=True)
+    x = maps[0]
+    if len(maps) > 1:
+        shape = (*joint.shape[:2], sum(part.channels for part in maps))
+        x = Node("concat", list(maps), shape, joint.name)
+    attrs = {**node.attrs, "kernel": node["kernel"][:, :, np.concatenate(rows)]}
+    total = Node("conv", [x], node.shape, node.name, attrs)
+    for part, own in spread:
+        attrs = {**node.attrs, "kernel": node["kernel"][:, :, own]}
+        attrs["bias"] = np.zeros_like(node["bias"])
+        name = f"{node.name}_{part.name}"
+        pixel = Node("conv", part.inputs, (1, 1, node.channels), name, attrs)
+        total = Node("add", [total, pixel], node.shape, f"{name}_add")
+    graph.replace(node, total)
+    return True
+
+
+def _is_spread(node: Node) -> bool:
+    return node.op == "resize" and node.inputs[0].shape[:2] == (1, 1)

@@ -1,0 +1,1 @@
+"""Models: one file a family, and the registry that knows them all."""

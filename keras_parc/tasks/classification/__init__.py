@@ -1,0 +1,1 @@
+"""Classification: data, training, measuring, predicting, reporting."""

@@ -1,0 +1,148 @@
+"""Measuring a classifier: the same function for a Keras model and for a `.tflite` file."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from keras_parc.lite.file.runtime import TFLiteModel
+from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.outputs import class_scores
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """Share of images whose label is among the `k` highest scores.
+
+    Args:
+        scores: `(n, classes)`.
+        labels: `(n,)` class numbers.
+        k: How many guesses count, 1 to the number of classes.
+
+    Returns:
+        A share, 0 to 1.
+
+    Raises:
+        ValueError: `k` is out of range, or there are not as many labels as rows of scores.
+
+    Example:
+        >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]), np.array([2, 0]), k=1)
+        0.5
+    """
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if scores.shape[:1] != labels.shape:
+        raise ValueError(
+            f"Expected one label per row of scores, got {labels.shape} for {scores.shape}."
+        )
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"`k` must be 1 to {scores.shape[1]}, got {k}.")
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def evaluate_classifier(
+    model: keras.Model | TFLiteModel,
+    source,
+    split: str = "validation",
+    *,
+    size: int = 256,
+    short_side: int | None = None,
+    batch_size: int = 64,
+    data_dir: str | os.PathLike | None = None,
+    console: Console | None = None,
+) -> dict[str, float | int]:
+    """Measure a Keras classifier or a `.tflite` file on a data set, with the authors' crop rule.
+
+    Args:
+        model: A Keras classifier or a `TFLiteModel`. A Keras model without preprocessing inside
+            gets BGR 0..1.
+        source: Name of a TensorFlow Datasets set (`"imagenet2012"`), a folder
+            `split/class/image`, or a TFDS builder.
+        split: A split, or a part as `"validation[:1000]"`.
+        size: Side of the images in pixels, where the model leaves it open.
+        short_side: Shorter side in pixels before the centre is cut out; None: 32 more than the
+            image. As large as the image: all of a square picture is seen.
+        batch_size: Images at a time.
+        data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
+        console: Where to draw the progress bar; None: standard error.
+
+    Returns:
+        `top1` and `top5` (shares, 0 to 1; top 5 only with more than five classes), `images`,
+        `classes`, `seconds`, `images_per_second` (all of it) and `model_images_per_second` (the
+        model alone).
+
+    Raises:
+        FileNotFoundError: The set is not there; the message says how to get it.
+        ValueError: Model and set have different classes, the model is not a classifier of images,
+            there is no such set or split, or an image is damaged.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("black", "white"):
+        ...     (folder / "validation" / name).mkdir(parents=True)
+        ...     Image.new("RGB", (40, 40), name).save(folder / "validation" / name / "a.png")
+        >>> image = keras.Input((32, 32, 3))
+        >>> light = keras.layers.GlobalAveragePooling2D()(image)[:, :1]
+        >>> model = keras.Model(image, keras.layers.Concatenate()([1 - light, light]))
+        >>> result = evaluate_classifier(model, folder)
+        >>> result["top1"], result["images"]
+        (1.0, 2)
+    """
+    import tensorflow as tf
+
+    from keras_parc.data.skipped import SkippedImages
+    from keras_parc.data.sources import open_source
+    from keras_parc.tasks.classification.data import class_names, dataset, num_examples
+
+    builder = open_source(source, data_dir)
+    total, classes = num_examples(builder, split), len(class_names(builder))
+    sides = input_size(model, size)
+    outputs = class_scores(model, np.zeros((1, *sides, 3), "float32")).shape[1:]
+    if outputs != (classes,):
+        raise ValueError(
+            f"The model puts out {outputs} for an image, but {builder.name!r} has {classes} "
+            "classes: expected a classifier trained on this data set."
+        )
+    skipped = SkippedImages(limit=0)  # every image counts
+    batches = dataset(
+        builder,
+        split,
+        batch=batch_size,
+        size=sides,
+        short_side=short_side,
+        training=False,
+        skipped=skipped,
+    )
+    ks = (1, 5) if classes > 5 else (1,)
+    right, images, model_seconds, start = dict.fromkeys(ks, 0.0), 0, 0.0, time.perf_counter()
+    with evaluation_progress(console) as progress:
+        task = progress.add_task("evaluating", total=total, rate="")
+        try:
+            for pixels, labels in batches.as_numpy_iterator():
+                called = time.perf_counter()
+                scores = class_scores(model, model_scale(model, pixels), batch_size)
+                model_seconds += time.perf_counter() - called
+                for k in ks:
+                    right[k] += top_k_accuracy(scores, labels, k) * len(labels)
+                images += len(labels)
+                rate = images / (time.perf_counter() - start)
+                progress.update(task, completed=images, rate=f"{rate:.0f} images/s")
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(skipped.failure or str(error)) from error
+    if not images:
+        raise ValueError(f"The images in {split!r} of {builder.name!r} have no labels.")
+    seconds = time.perf_counter() - start
+    return {
+        **{f"top{k}": right[k] / images for k in ks},
+        "images": images,
+        "classes": classes,
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "model_images_per_second": images / model_seconds,
+    }

@@ -1,0 +1,139 @@
+"""Detectors as functions of images, whether Keras models or files; drawing what they find."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_parc.lite.file.runtime import TFLiteDetector
+from keras_parc.models.boxes import Detections, detections
+from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.models.ssd_lite import ssd_anchors
+from keras_parc.support.files import replacing
+from keras_parc.support.images import open_image
+
+# Of Okabe and Ito, told apart by everybody.
+COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
+
+
+def detector_of(
+    model: keras.Model | TFLiteDetector,
+    *,
+    score_threshold: float = 0.05,
+    most: int = 100,
+    batch_size: int = 32,
+) -> Callable[[np.ndarray], list[Detections]]:
+    """A model as a function of pixels, for `keras_parc.tasks.detection.measuring` and for pictures.
+
+    Args:
+        model: An `SSDLite`, or a `TFLiteDetector`, which has limits of its own inside.
+        score_threshold: The least probability of a Keras model's result, 0 to 1.
+        most: The most results of an image, at least 1.
+        batch_size: Images at a time, for a Keras model.
+
+    Returns:
+        A function of images `(n, height, width, 3)`, RGB 0..255, all of the model's size, that
+        returns for each what `keras_parc.detections` does.
+
+    Raises:
+        ValueError: `model` is no detector.
+
+    Example:
+        >>> import keras_parc
+        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
+        >>> detector = detector_of(keras_parc.SSDLite(backbone, classes=2), most=5)
+        >>> [sorted(found) for found in detector(np.zeros((1, 32, 32, 3)))]
+        [['boxes', 'labels', 'scores']]
+    """
+    if isinstance(model, TFLiteDetector):
+
+        def limited(found):
+            good = np.flatnonzero(found["scores"] >= score_threshold)[:most]
+            return {name: values[good] for name, values in found.items()}
+
+        return lambda images: [limited(found) for found in model(images)]
+
+    ssd_anchors(model, input_size(model))  # Says what is wrong before the first image.
+
+    def run_model(images):
+        images = np.asarray(images, "float32")
+        outputs = model.predict(model_scale(model, images), batch_size=batch_size, verbose=0)
+        anchors = ssd_anchors(model, images.shape[1:3])
+        return detections(outputs, anchors, score_threshold=score_threshold, most=most)
+
+    return run_model
+
+
+def detect_files(
+    model: keras.Model | TFLiteDetector,
+    paths: Sequence[str | os.PathLike],
+    score_threshold: float = 0.3,
+    size: int = 320,
+) -> list[Detections]:
+    """Find the objects in image files, which are stretched to the model's size.
+
+    Args:
+        model: An `SSDLite` or a `TFLiteDetector`.
+        paths: Image files.
+        score_threshold: The least probability of a result, 0 to 1.
+        size: Side in pixels for a model without a fixed input size.
+
+    Returns:
+        For each image what `keras_parc.detections` returns.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is not an image, or the model is no detector.
+    """
+    height, width = input_size(model, size)
+    images = [
+        np.asarray(open_image(path).resize((width, height), Image.Resampling.BILINEAR))
+        for path in paths
+    ]
+    return detector_of(model, score_threshold=score_threshold)(np.stack(images))
+
+
+def class_total(model: keras.Model | TFLiteDetector) -> int:
+    """How many classes a detector knows, without background."""
+    if isinstance(model, TFLiteDetector):
+        return model.classes
+    return model.output["scores"].shape[-1] - 1
+
+
+def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.Image:
+    """Draw boxes on a picture.
+
+    Args:
+        image: The picture, of any size.
+        found: "boxes" in shares of the picture, "scores" and "labels".
+        names: The name of each class.
+
+    Returns:
+        A new picture, the best box on top.
+    """
+    picture = image.convert("RGB")
+    pen, width = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 150))
+    font = ImageFont.load_default(max(10, round(min(picture.size) / 30)))
+    size = np.array([picture.height, picture.width] * 2)
+    for box, score, label in reversed(
+        list(zip(found["boxes"], found["scores"], found["labels"], strict=True))
+    ):
+        top, left, bottom, right = np.clip(box, 0, 1) * (size - 1)
+        colour, text = COLOURS[label % len(COLOURS)], f"{names[label]} {score:.2f}"
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), None, colour, width)
+        place = (left + width, top + width)
+        pen.rectangle(pen.textbbox(place, text, font), fill=colour)
+        light = sum(Image.new("RGB", (1, 1), colour).getpixel((0, 0))) > 300
+        pen.text(place, text, "black" if light else "white", font)
+    return picture
+
+
+def save_drawn(path: str | os.PathLike, image: Image.Image, found: Detections, names) -> None:
+    """Write a picture with boxes as a PNG file; half a file is never left."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        draw(image, found, names).save(temporary, "PNG")

@@ -1,0 +1,72 @@
+"""Opening a model, whichever of the two formats its file has."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+
+from keras_parc.lite.detector import is_detector
+from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel, open_model
+
+
+def load_model(
+    path: str | os.PathLike, threads: int = 1
+) -> keras.Model | TFLiteModel | TFLiteDetector:
+    """Open a model file, whichever of the two formats it is.
+
+    Args:
+        path: A `.keras` or a `.tflite` file.
+        threads: Threads of the runtime for a `.tflite` file, at least 1.
+
+    Returns:
+        A Keras model, a `TFLiteModel` or, for a detector, a `TFLiteDetector`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> image = keras.Input((32, 32, 3))
+        >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+        >>> model.save(tempfile.gettempdir() + "/tiny.keras")
+        >>> load_model(tempfile.gettempdir() + "/tiny.keras").output_shape
+        (None, 3)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {str(path)!r}.")
+    if path.suffix == ".tflite":
+        return open_model(path, threads)
+    if path.suffix != ".keras":
+        raise ValueError(
+            f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
+        )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} is not a .keras file or is damaged: it is no complete zip archive."
+        )
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the content of the archive provokes
+        raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def detects(model: keras.Model | TFLiteModel | TFLiteDetector) -> bool:
+    """Whether a model finds objects: an `SSDLite`, or a file exported from one."""
+    return isinstance(model, TFLiteDetector) or (
+        isinstance(model, keras.Model) and is_detector(model)
+    )
+
+
+def is_segmenter(model) -> bool:
+    """Whether a model puts out one map, `(batch, height, width, classes)`.
+
+    Example:
+        >>> import keras_parc
+        >>> is_segmenter(keras_parc.ParCNetXS(input_shape=(32, 32, 3)))
+        False
+    """
+    shape = getattr(model, "output_shape", None)
+    return isinstance(shape, tuple) and len(shape) == 4

@@ -1,0 +1,35 @@
+"""Running a Keras model or a `.tflite` file."""
+
+import keras
+import numpy as np
+
+from keras_parc.lite.file.runtime import TFLiteModel
+
+
+def class_scores(
+    model: keras.Model | TFLiteModel, images: np.ndarray, batch_size: int = 64
+) -> np.ndarray:
+    """Run images through a Keras model or a `.tflite` file.
+
+    Args:
+        model: A Keras classifier or a `TFLiteModel`.
+        images: `(n, height, width, channels)`, as the model takes them.
+        batch_size: Images at a time, for a Keras model.
+
+    Returns:
+        `(n, classes)` float32: what the model puts out, logits or probabilities.
+
+    Raises:
+        ValueError: There are no images.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+        >>> class_scores(model, np.ones((2, 8, 8, 3))).shape
+        (2, 3)
+    """
+    if not len(images):
+        raise ValueError("There are no images to evaluate.")
+    if isinstance(model, TFLiteModel):
+        return model(images)
+    return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), "float32")

@@ -1,0 +1,1 @@
+"""Segmentation: data, training, measuring, predicting, reporting."""

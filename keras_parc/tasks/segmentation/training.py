@@ -1,0 +1,57 @@
+"""Training segmenters."""
+
+import keras
+
+from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.support.class_maps import IGNORED
+from keras_parc.tasks.task import Task, keras_evaluation
+
+
+class Segmentation(Task):
+    """A `DeepLabV3` and its cross-entropy at every pixel; chosen by mean IoU."""
+
+    data_room = "keras_parc.tasks.segmentation.data"
+    score = "miou"
+
+    def compile_arguments(self):
+        return {"loss": pixel_cross_entropy(), "metrics": [self._mean_iou()]}
+
+    def _mean_iou(self):
+        return keras.metrics.MeanIoU(
+            self.classes, ignore_class=IGNORED, sparse_y_pred=False, name="miou"
+        )
+
+    def prepare(self, model):
+        nothing = keras.ops.zeros((1, 1, 1, self.classes))
+        model.compute_metrics(None, keras.ops.zeros((1, 1, 1), "int32"), nothing)
+        model.reset_metrics()
+
+    def head(self, model):
+        parts = ("aspp", "segmentation_")
+        heads = [layer for layer in model.layers if layer.name.startswith(parts)]
+        return [variable for layer in heads for variable in layer.trainable_variables]
+
+    def batches(self, dataset):
+        import tensorflow as tf
+
+        return dataset.map(lambda images, masks: (images, tf.cast(masks, tf.int32)))
+
+    def evaluator(self, model, batch, check):
+        measure = keras_evaluation(model, check, **self.compile_arguments())
+        return lambda dataset: measure(_filled(self.batches(dataset), batch))
+
+
+def _filled(dataset, batch):
+    """Bring every batch to the same length, on every device, with masks that do not count."""
+    import tensorflow as tf
+
+    def fill(images, masks):
+        missing = batch - tf.shape(images)[0]
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        masks = tf.pad(masks, [[0, missing], [0, 0], [0, 0]], constant_values=IGNORED)
+        return (
+            tf.ensure_shape(images, [batch, *images.shape[1:]]),
+            tf.ensure_shape(masks, [batch, *masks.shape[1:]]),
+        )
+
+    return dataset.map(fill)

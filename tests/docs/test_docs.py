@@ -1,0 +1,75 @@
+"""Every example in a docstring runs, and every public name has one and a place in the reference."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import keras_parc
+
+MODULES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(keras_parc.__path__, "keras_parc.")
+    if name != "keras_parc.cli.main"
+]
+PAGES = Path(__file__).parents[2] / "docs/api"
+# What the pages of the reference name, as in `::: keras_parc.ParCV`.
+DOCUMENTED = [
+    name
+    for page in sorted(PAGES.glob("*.md"))
+    for name in re.findall(r"(?m)^::: (\S+)", page.read_text())
+]
+ROOMS = ("keras_parc", "keras_parc.data", "keras_parc.lite", "keras_parc.weights")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def _public(name: str) -> dict[str, object]:
+    """A documented object; or all that a documented module defines for others."""
+    thing = pkgutil.resolve_name(name)
+    if not inspect.ismodule(thing):
+        return {name: thing}
+    return {
+        f"{name}.{each}": value
+        for each, value in vars(thing).items()
+        if not each.startswith("_") and getattr(value, "__module__", None) == name
+    }
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_documented_names_have_an_example(name):
+    found = _public(name)
+    assert found
+    lacking = [
+        each for each, thing in found.items() if not re.search(r"Example:\n\s+>>> ", _doc(thing))
+    ]
+    assert not lacking
+
+
+def _doc(thing) -> str:
+    return thing.__doc__ or ""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_names_are_documented(room):
+    documented = {id(thing) for name in DOCUMENTED for thing in _public(name).values()}
+    module = importlib.import_module(room)
+    lacking = [name for name in module.__all__ if id(getattr(module, name)) not in documented]
+    assert not lacking
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_says_what_its_names_are_for(page):
+    """Each part of a page begins with a paragraph, before any signature."""
+    parts = re.split(r"(?m)^#+ .*$", page.read_text())[1:]
+    for part in parts:
+        words = part.split(":::")[0].split()
+        assert len(words) >= 15, part[:80]

@@ -1,0 +1,281 @@
+"""int8: calibration images, ranges, and the explanation of a file."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_parc
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.quantize import ranges
+from keras_parc.lite.quantize.calibration import calibration_images
+from keras_parc.lite.quantize.explain import explain, match, noise_table, write_noise
+from keras_parc.lite.quantize.int8 import quantize
+from keras_parc.lite.quantize.intermediate import Intermediate
+from keras_parc.lite.quantize.ranges import METHODS, choose_ranges, least_error
+
+SHAPE = (32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (24, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    return keras_parc.ParCNetXS(
+        input_shape=SHAPE, classes=10, include_preprocessing=True, classifier_activation=None
+    )
+
+
+@pytest.fixture(scope="module")
+def outliers():
+    """Convolutions and SiLU with activations of heavy tails, and a residual of small range."""
+    rng = np.random.default_rng(2)
+    inputs = x = keras.Input(SHAPE)
+    for count in (16, 16, 16):
+        x = keras.layers.Conv2D(count, 3, strides=2, padding="same")(x)
+        x = keras.layers.Activation("silu")(x)
+    y = keras.layers.Conv2D(16, 1)(x)
+    x = keras.layers.Add()([x, keras.layers.Activation("hard_silu")(y)])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(10)(x))
+    for variable in model.weights:
+        fan_in = max(np.prod(variable.shape[:-1]), 1)
+        variable.assign(rng.standard_t(3, variable.shape) * 1.5 / np.sqrt(fan_in))
+    return model
+
+
+@pytest.fixture(scope="module")
+def heavy_images():
+    return np.random.default_rng(3).standard_t(3, (40, *SHAPE)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def files(model, pixels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("int8")
+    float_path = keras_parc.to_tflite(model, folder / "float.tflite")
+    int8_path = keras_parc.to_tflite(
+        model, folder / "int8.tflite", quantize="int8", calibration=pixels
+    )
+    return float_path, int8_path
+
+
+@pytest.fixture(scope="module")
+def outlier_files(outliers, heavy_images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outliers")
+    return keras_parc.to_tflite(outliers, folder / "float.tflite"), keras_parc.to_tflite(
+        outliers, folder / "int8.tflite", quantize="int8", calibration=heavy_images
+    )
+
+
+def test_same_bytes_twice(model, files, pixels, tmp_path):
+    again = keras_parc.to_tflite(
+        model, tmp_path / "int8.tflite", quantize="int8", calibration=pixels
+    )
+    assert again.read_bytes() == files[1].read_bytes()
+
+
+def test_one_partition(files):
+    facts = keras_parc.inspect(files[1])
+    assert (facts.partitions, facts.outside) == (1, {})
+
+
+def test_ranges_hold_what_the_tensors_hold(files, pixels):
+    """The converter's own calibration fails here: ADD and MUL run in place."""
+    file = Intermediate(str(files[0]))
+    chosen = choose_ranges(file, pixels[:2], "minmax")
+    sums = [each for each in file.operations if each.name in ("ADD", "MUL")]
+    assert len(sums) > 50
+    low, high = np.inf, -np.inf
+    relu6 = next(each for each in sums if "relu6" in file.name(each.outputs[0]).lower())
+    for image in pixels[:2]:
+        file.run(image)
+        value = file.value(relu6.outputs[0])
+        low, high = min(low, value.min()), max(high, value.max())
+    assert chosen[relu6.outputs[0]] == (min(low, 0), high)
+    assert chosen[file.input] == (0, 255)
+
+
+def test_least_error_leaves_outliers_out():
+    counts = np.zeros(1000)
+    counts[400:600] = 100_000
+    counts[[0, -1]] = 1
+    low, high = least_error(-100.0, 100.0, counts)
+    assert -40 < low < -19
+    assert 19 < high < 40
+
+
+def test_least_error_looks_behind_the_activation():
+    def hard_silu(x):
+        return x * np.clip(x + 3, 0, 6) / 6
+
+    low, high = least_error(-10.0, 10.0, np.full(2000, 10), hard_silu)
+    assert -4 < low < -2
+    assert high > 9
+
+
+def test_ranges_improve_the_file(outliers, outlier_files, heavy_images, tmp_path):
+    content = outlier_files[0].read_bytes()
+    expected = outliers.predict(heavy_images, verbose=0)
+
+    def decibels(method):
+        path = tmp_path / f"{method}.tflite"
+        path.write_bytes(quantize(content, heavy_images, method=method))
+        noise = keras_parc.TFLiteModel(path)(heavy_images) - expected
+        return 10 * np.log10(np.square(expected).mean() / np.square(noise).mean())
+
+    minmax, least, seen, median = map(decibels, METHODS)
+    assert least > minmax
+    assert seen > minmax + 1
+    assert median > minmax
+
+
+def test_a_loud_image_does_not_take_the_range(tmp_path):
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, keras.layers.Conv2D(8, 3)(keras.layers.Conv2D(8, 3)(inputs)))
+    content = keras_parc.to_tflite(model, tmp_path / "float.tflite").read_bytes()
+    file, images = Intermediate(content), np.random.default_rng(4).normal(size=(30, *SHAPE))
+
+    def width(images, method):
+        low, high = choose_ranges(file, images.astype("float32"), method)[file.made[-1]]
+        return high - low
+
+    loud = images.copy()
+    loud[7] *= 50
+    assert width(loud, "mse_seen") > 10 * width(images, "mse_seen")
+    assert width(loud, "mse_median") < width(loud, "mse_seen") / 4
+    assert width(images, "mse_median") == pytest.approx(width(images, "mse_seen"), rel=0.1)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_explain_finds_a_damaged_scale(outlier_files, heavy_images, tmp_path, number):
+    float_path, int8_path = outlier_files
+    content = flatbuffer.read(int8_path.read_bytes())
+    graph = content.subgraphs[0]
+    tensor = graph.tensors[_int8_convolutions(content)[number]]
+    tensor.quantization.scale = np.float32(tensor.quantization.scale) * 40
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(flatbuffer.write(content))
+    rows = explain(float_path, damaged, heavy_images[:4])
+    assert rows[0].shape == tuple(tensor.shape)
+    assert rows[0].tensor == tensor.name.decode()
+    assert rows[0].own_db < explain(*outlier_files, heavy_images[:4])[0].own_db - 5
+
+
+def _int8_convolutions(content) -> list[int]:
+    codes = [max(each.builtinCode, each.deprecatedBuiltinCode) for each in content.operatorCodes]
+    return [
+        int(each.outputs[0])
+        for each in content.subgraphs[0].operators
+        if codes[each.opcodeIndex] == flatbuffer.BUILTIN.CONV_2D
+    ]
+
+
+def test_explain_separates_own_from_inherited(files, pixels):
+    rows = sorted(explain(*files, pixels[:4]), key=lambda row: row.position)
+    assert len(rows) > 150
+    moves = [row for row in rows if row.operation in ("PAD", "CONCATENATION", "RESHAPE")]
+    assert moves
+    assert all(row.own_db > 90 > row.total_db for row in moves[1:])
+    assert all(row.low <= row.high and 0 <= row.clipped <= 1 for row in rows)
+
+
+def test_noise_adds_up(outlier_files, heavy_images):
+    rows = sorted(explain(*outlier_files, heavy_images[:4]), key=lambda row: row.position)
+    assert rows[0].own_db == pytest.approx(rows[0].total_db)  # Nothing to inherit.
+    assert all(row.own_db > row.total_db + 3 for row in rows[-3:])
+
+
+def test_explain_refuses_files_of_two_models(files, outliers, heavy_images, tmp_path):
+    other = keras_parc.to_tflite(outliers, tmp_path / "other.tflite")
+    with pytest.raises(ValueError, match="not of the same model"):
+        match(Intermediate(str(files[0])), Intermediate(str(other)))
+    with pytest.raises(ValueError, match="empty"):
+        explain(*files, [])
+    with pytest.raises(ValueError, match="must be"):
+        explain(*files, np.zeros((1, 16, 16, 3)))
+
+
+def test_noise_as_table_and_csv(files, pixels, tmp_path):
+    rows = explain(*files, pixels[:2])
+    assert noise_table(rows, 5).row_count == 5
+    write_noise(rows, tmp_path / "noise.csv")
+    lines = (tmp_path / "noise.csv").read_text().splitlines()
+    assert len(lines) == len(rows) + 1
+    assert lines[0].startswith("position,operation,tensor")
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "needs `calibration`"),
+        ([], "holds no images"),
+        (np.ones((2, 16, 16, 3)), "must be"),
+        (np.full((2, *SHAPE), np.nan), "NaN"),
+        (np.full((2, *SHAPE), 7.0), "same one value"),
+        (np.random.default_rng(0).random((2, *SHAPE)), "takes pixels 0..255"),
+        ([{"label": 1}], "no 'image'"),
+    ],
+)
+def test_calibration_mistakes(model, images, message):
+    with pytest.raises(ValueError, match=message):
+        calibration_images(images, SHAPE, model)
+
+
+def test_pixels_for_a_model_without_preprocessing(pixels):
+    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2)
+    with pytest.raises(ValueError, match="no preprocessing"):
+        calibration_images(pixels, SHAPE, plain)
+
+
+def test_calibration_from_a_data_set(model, pixels):
+    import tensorflow as tf
+
+    labels = np.arange(len(pixels))
+    pairs = tf.data.Dataset.from_tensor_slices((pixels, labels))
+    named = tf.data.Dataset.from_tensor_slices({"image": pixels, "label": labels}).repeat()
+    for source in (pixels, pairs, pairs.batch(5), named):
+        found = calibration_images(source, SHAPE, model, limit=7)
+        np.testing.assert_array_equal(found, pixels[:7])
+
+
+def test_calibration_from_a_folder(model, pixels, tmp_path):
+    for number, image in enumerate(pixels[:6]):
+        folder = tmp_path / f"class_{number // 2}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image.astype("uint8")).save(folder / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = calibration_images(tmp_path, SHAPE, model)
+    np.testing.assert_array_equal(found, pixels[:6])
+    found = calibration_images(tmp_path, SHAPE, model, limit=3)
+    np.testing.assert_array_equal(found, pixels[[0, 2, 5]])  # One of each class.
+    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2)
+    found = calibration_images(tmp_path, SHAPE, plain)
+    np.testing.assert_allclose(found, pixels[:6, ..., ::-1] / 255)
+    with pytest.raises(FileNotFoundError):
+        calibration_images(tmp_path / "missing", SHAPE, model)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image files"):
+        calibration_images(tmp_path / "empty", SHAPE, model)
+
+
+def test_what_a_concatenation_widens_reaches_the_next_convolution():
+    """XNNPACK crashes on a convolution whose input times weight step is over 256 output steps."""
+    a, b, joined, result, kernel = range(5)
+    file = SimpleNamespace(
+        operations=[
+            SimpleNamespace(name="DEPTHWISE_CONV_2D", inputs=[a, kernel], outputs=[result]),
+            SimpleNamespace(name="CONCATENATION", inputs=[a, b], outputs=[joined]),
+        ],
+        constant={kernel: np.full((1, 3, 3, 1), 127.0)}.get,
+    )
+    found = ranges._consistent(
+        file, {a: (-1.0, 3.0), b: (-3.0, 1.0), joined: (-3.0, 3.0), result: (0.0, 1e-3)}
+    )
+    assert found[a] == found[b] == found[joined] == (-3.0, 3.0)
+    assert found[result] == pytest.approx((0.0, 6.0 / ranges.MOST_STEPS))
