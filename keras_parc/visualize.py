@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_parc.support.extras import needs_extra
+
 
 def grad_cam(
     model: keras.Model,
@@ -84,7 +86,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5) -> np.nda
         >>> overlay(np.zeros((4, 6, 3)), np.ones((4, 6))).shape
         (4, 6, 3)
     """
-    from matplotlib import colormaps
+    with needs_extra():
+        from matplotlib import colormaps
 
     image, heat = np.asarray(image, "float32"), np.asarray(heat)
     if image.shape != (*heat.shape, 3):
@@ -276,7 +279,8 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4):
 
 
 def _row(columns: int, rows: int = 1):
-    from matplotlib.figure import Figure
+    with needs_extra():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()

@@ -77,7 +77,7 @@ def found_by_keras():
     images, _, _ = squares.scenes(32, seed=2)
     found = model.predict(images, verbose=0)
     return images, keras_parc.detections(
-        found, keras_parc.ssd_anchors(model), score_threshold=0.3, most=10
+        found, keras_parc.ssd_anchors(model), score_threshold=0.3, max_boxes=10
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import keras_parc
 from keras_parc.layers.blocks import conv_norm_act, inverted_residual
 from keras_parc.layers.parc import ParCH, ParCV
-from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.models.losses import pixel_cross_entropy
 from squares import SIDE, scenes
 
 LABELS = ["background", "dark", "bright"]

@@ -6,7 +6,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from experiments.paper import ablation, report, rows, tables
+from experiments.paper import ablation, rows, run, tables
 from keras_parc.cli.main import app
 from keras_parc.support.files import read_rows
 from keras_parc.tasks.task import task_of

@@ -170,7 +170,8 @@ def test_preprocessing_folds_into_the_first_convolution():
 
 
 def test_attention_of_mobilevit():
-    from keras_parc.models.mobilevit import Fold, Unfold, transformer_block
+    from keras_parc.layers import Fold, Unfold
+    from keras_parc.models.mobilevit import transformer_block
 
     def attention(x):
         tokens = transformer_block(Unfold(2)(x), 16, 2, "t")

@@ -41,7 +41,7 @@ def test_as_precise_as_keras(detector_files, quantize):
     images, boxes, labels = squares.scenes(64, seed=3)
     truths = [{"boxes": each, "labels": some} for each, some in zip(boxes, labels, strict=True)]
     file = keras_parc.TFLiteDetector(detector_files[quantize, False])
-    keras_finds = detector_of(model, score_threshold=0.5, most=10)(images)
+    keras_finds = detector_of(model, score_threshold=0.5, max_boxes=10)(images)
     ours, theirs = (
         measure_detections(truths, found, images.shape[1:3], squares.LABELS)["map"]
         for found in (file(images), keras_finds)
@@ -82,7 +82,7 @@ def test_raw_outputs(detector_files, found_by_keras, quantize):
     scores = np.concatenate([1 - scores.sum(-1, keepdims=True), scores], -1)
     outputs = {"boxes": deltas, "scores": np.log(np.maximum(scores, 1e-30))}
     found = keras_parc.detections(
-        outputs, keras_parc.ssd_anchors(model), score_threshold=0.5, most=10
+        outputs, keras_parc.ssd_anchors(model), score_threshold=0.5, max_boxes=10
     )
     overlaps, _ = squares.paired(found, theirs)
     assert overlaps.min() >= (0.95 if quantize else 0.9999)

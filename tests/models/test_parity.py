@@ -10,7 +10,7 @@ from keras import ops
 import keras_parc
 from backends import gradients
 from keras_parc.layers import blocks
-from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.models.losses import pixel_cross_entropy
 from keras_parc.support.class_maps import IGNORED
 from keras_parc.weights.names import load_state_dict, official_name
 from reference import (

@@ -182,7 +182,7 @@ def test_any_backbone_and_size(build, options, tmp_path):
     anchors = keras_parc.ssd_anchors(model)
     np.testing.assert_array_equal(keras_parc.ssd_anchors(flexible, (64, 96)), anchors)
     assert anchors.shape == here["boxes"].shape[1:]
-    (result,) = keras_parc.detections(there, anchors, most=7)
+    (result,) = keras_parc.detections(there, anchors, max_boxes=7)
     assert len(result["labels"]) == 7
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -226,7 +226,7 @@ def test_training_finds_squares():
         model.predict(images, verbose=0),
         keras_parc.ssd_anchors(model),
         score_threshold=0.5,
-        most=1,
+        max_boxes=1,
     )
     right = 0
     for result, box, label in zip(results, some, labels, strict=True):
@@ -302,4 +302,4 @@ WRONG_OBJECTS = [
 @pytest.mark.parametrize(("some", "labels", "message"), WRONG_OBJECTS)
 def test_wrong_objects(some, labels, message):
     with pytest.raises(ValueError, match=message):
-        keras_parc.ssd_targets(some, labels, classes=2, most=2)
+        keras_parc.ssd_targets(some, labels, classes=2, max_boxes=2)

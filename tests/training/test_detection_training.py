@@ -13,11 +13,11 @@ from rich.console import Console
 
 import keras_parc
 import squares
-from keras_parc.data.augment.boxes import BoxAugmentation
+from keras_parc.data.augment.settings import BoxAugmentation
 from keras_parc.models.zoo import MODELS
 from keras_parc.tasks.task import task_of
 from keras_parc.training.fit import Interrupted, fit
-from keras_parc.training.recipes import RECIPES, Recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, override
 
 MODELS["squares"] = lambda input_shape, classes, include_preprocessing: squares.new_detector(
     classes
@@ -47,7 +47,7 @@ RECIPE = Recipe(
 
 def targets(seed, count):
     images, boxes, labels = squares.scenes(count, seed)
-    objects = keras_parc.ssd_targets(boxes, labels, classes=2, most=4)
+    objects = keras_parc.ssd_targets(boxes, labels, classes=2, max_boxes=4)
     return images, {"boxes": objects[..., :4], "labels": objects[..., 4].astype("int32")}
 
 
@@ -125,7 +125,7 @@ def test_the_loss_of_evaluation_is_that_of_all_images(whole):
 
 def test_recipes():
     """The published one is that of the authors' code."""
-    coco = RECIPES["ssd_parc_net_s_coco"]
+    coco = find_recipe("ssd_parc_net_s_coco")
     assert (coco.size, coco.batch * coco.replicas, coco.epochs) == (320, 128, 200)
     assert (coco.start_rate, coco.peak_rate, coco.end_rate) == (9e-5, 9e-4, 1e-6)
     assert (coco.warm_up_steps, coco.weight_decay, coco.augmentation) == (
@@ -146,4 +146,4 @@ def test_what_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match=r"expected `sizes` of only 64, got \(64, 96\)"):
         run(tmp_path / "a", several)
     with pytest.raises(ValueError, match="`augmentation` must be a BoxAugmentation"):
-        dataclasses.replace(RECIPE, augmentation=RECIPES["digit_scenes"].augmentation)
+        dataclasses.replace(RECIPE, augmentation=find_recipe("digit_scenes").augmentation)

@@ -17,7 +17,7 @@ from keras_parc.tasks.segmentation.training import Segmentation
 from keras_parc.training import fit as fitting
 from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.optimizer import HeadAdamW
-from keras_parc.training.recipes import RECIPES, Recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, override
 
 
 def small(input_shape, classes, include_preprocessing):
@@ -73,7 +73,7 @@ def test_the_learning_rate_is_computed_once_a_step():
 
 
 def test_the_recipe_gives_the_head_its_rate():
-    recipe = override(RECIPES["deeplab_v3_parc_net_s_voc"], [*SETTINGS, "mixed_precision=none"])
+    recipe = override(find_recipe("deeplab_v3_parc_net_s_voc"), [*SETTINGS, "mixed_precision=none"])
     model = training_model(Segmentation(recipe, classes=11), rate_schedule(recipe, [4] * 50))
     assert model.optimizer.head_rate == 10.0
     heads = {path.split("/")[0] for path in model.optimizer.head}
@@ -118,7 +118,7 @@ def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
 
 
 def test_what_is_measured_after_an_epoch():
-    recipe = override(RECIPES["digit_scenes_segmentation"], SETTINGS)
+    recipe = override(find_recipe("digit_scenes_segmentation"), SETTINGS)
     task = Segmentation(recipe, classes=11)
     model, rng = task.averaged(), np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 48, 48, 3)).astype("float32")

@@ -13,7 +13,7 @@ from keras import layers, ops
 import keras_parc
 import small_training
 from backends import gradients
-from experiments import forms
+from experiments import convolution_forms as forms
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D, grouped_conv
 from keras_parc.models.zoo import MODELS
 from keras_parc.training import rates as benchmark
