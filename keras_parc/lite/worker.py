@@ -8,6 +8,8 @@ import os
 import pickle
 import sys
 
+from keras_parc.support import compat
+
 
 def convert(folder: str, quantize: str | None) -> bytes:
     """A SavedModel as a file of built-in operations; `quantize`: None, "float16" or "dynamic"."""
@@ -20,17 +22,15 @@ def convert(folder: str, quantize: str | None) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    # A scale per channel there is what tflite-runtime 2.14 does not know.
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    compat.disable_per_channel_dense(converter)
     return converter.convert()
 
 
 def quantize(content: bytes, input_type: str, output_type: str, floats: list[str]) -> bytes:
     """A float32 file whose tensors have ranges, as int8 but for the operations named `floats`."""
     import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
 
-    return mlir_quantize(
+    return compat.mlir_quantize(
         content,
         input_data_type=tf.as_dtype(input_type),
         output_data_type=tf.as_dtype(output_type),

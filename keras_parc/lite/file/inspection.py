@@ -12,6 +12,7 @@ import numpy as np
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.runtime import TFLiteModel, open_file, operators
 from keras_parc.models.deeplab_v3 import low_resolution
+from keras_parc.support import compat
 
 _BATCH = 8  # images of `agreement` at a time: three times as fast as one by one
 
@@ -60,7 +61,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
         1
     """
     interpreter = open_file(path)
-    nodes = interpreter._get_ops_details()
+    nodes = compat.operation_details(interpreter)
     (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Inspection(
         size=Path(path).stat().st_size,
@@ -90,7 +91,7 @@ def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
     So these are found from the outputs backwards.
 
     Args:
-        nodes: What the interpreter's `_get_ops_details` gives, of any runtime.
+        nodes: What `compat.operation_details` gives, of any runtime.
         outputs: The numbers of the output tensors.
 
     Example:

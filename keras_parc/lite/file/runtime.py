@@ -7,6 +7,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 
 from keras_parc.lite.file import flatbuffer
+from keras_parc.support import compat
 
 
 def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
@@ -40,7 +41,7 @@ def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
 
 def operators(path: str | os.PathLike) -> list[str]:
     """Names of the operations in a file, in order, before any delegate takes them over."""
-    return [each["op_name"] for each in open_file(path, delegate=False)._get_ops_details()]
+    return [each["op_name"] for each in compat.operation_details(open_file(path, delegate=False))]
 
 
 class _ImageFile:

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from keras_parc.support import compat
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -92,7 +94,7 @@ class Intermediate:
         self._details = {each["index"]: each for each in self._interpreter.get_tensor_details()}
         self.operations = [
             Operation(each["op_name"], _numbers(each["inputs"]), _numbers(each["outputs"]))
-            for each in self._interpreter._get_ops_details()
+            for each in compat.operation_details(self._interpreter)
         ]
 
     def run(self, image: np.ndarray) -> None:
