@@ -19,6 +19,7 @@ from keras_parc.lite.rewrite.emission import emit
 from keras_parc.lite.rewrite.forms import check_target
 from keras_parc.lite.rewrite.graph import Graph
 from keras_parc.lite.rewrite.importing import import_model
+from keras_parc.lite.rewrite.operations import ACTIVATION, SOFTMAX
 from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.files import replacing
@@ -164,7 +165,7 @@ def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]
 
 def _cut_softmax(graph: Graph) -> bool:
     last = graph.outputs[0]
-    if len(graph.outputs) > 1 or last.op != "activation" or last["kind"] != "softmax":
+    if len(graph.outputs) > 1 or last.op is not ACTIVATION or last["function"] is not SOFTMAX:
         return False
     graph.outputs = list(last.inputs)
     return True

@@ -29,6 +29,16 @@ import numpy as np
 
 from keras_parc.lite.rewrite.graph import Graph, Node, affine
 from keras_parc.lite.rewrite.linear import circulant
+from keras_parc.lite.rewrite.operations import (
+    ADD,
+    CIRCULAR,
+    DEPTHWISE,
+    JOIN,
+    PRODUCT,
+    SUBTRACT,
+    TRANSPOSE,
+    WINDOW,
+)
 
 # Target: (shortest length, form), longest first. "portable" is for runtimes whose XNNPACK has no
 # int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
@@ -38,8 +48,8 @@ TABLE = {
 }
 AXES = ("height", "width")
 # XNNPACK's depthwise kernels have 9 or 25 taps; beyond, a general path is ten times slower.
-MOST_TAPS = 9
-LEAST_HALVED = 10
+MAX_TAPS = 9
+MIN_HALVED = 10
 
 
 def form_of(length: int, target: str) -> str:
@@ -61,7 +71,7 @@ def check_target(target: str) -> None:
 def lower_circulars(graph: Graph, target: str) -> None:
     """Replace every circular convolution by the operations of its form."""
     for node in graph.nodes():
-        if node.op == "circular":
+        if node.op is CIRCULAR:
             graph.replace(node, _lower(node, target))
 
 
@@ -105,7 +115,7 @@ def _balance(kernels: dict[str, np.ndarray]) -> None:
 
 def _transpose(x: Node, axes: tuple[int, ...], name: str) -> Node:
     """Axes count from 1, the batch being 0."""
-    return Node("transpose", [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
+    return Node(TRANSPOSE, [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
 
 
 def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
@@ -122,7 +132,7 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
             axes = tuple(order.index(each) + 1 for each in wanted)
             x, order = _transpose(x, axes, f"{name}_{wanted}"), wanted
         attrs = {"matrix": circulant(kernels[axis])}
-        x = Node("product", [x], x.shape, f"{name}_{axis}", attrs)
+        x = Node(PRODUCT, [x], x.shape, f"{name}_{axis}", attrs)
     return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
 
 
@@ -134,7 +144,7 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     the result.
     """
     n = len(kernel)
-    if n < LEAST_HALVED or n % 2:
+    if n < MIN_HALVED or n % 2:
         return _depthwise(x, x, kernel, axis, bias, name)
     m = n // 2
     a, b = (_window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
@@ -142,12 +152,12 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     def combine(op, one, two, what):
         return Node(op, [one, two], a.shape, f"{name}_{axis}_{n}_{what}")
 
-    total, difference = combine("add", a, b, "total"), combine("subtract", a, b, "difference")
-    negative = combine("subtract", b, a, "negative")
+    total, difference = combine(ADD, a, b, "total"), combine(SUBTRACT, a, b, "difference")
+    negative = combine(SUBTRACT, b, a, "negative")
     plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
     even = _halved(total, plus, axis, bias, name)
     odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
-    halves = [combine("add", even, odd, "first"), combine("subtract", even, odd, "second")]
+    halves = [combine(ADD, even, odd, "first"), combine(SUBTRACT, even, odd, "second")]
     return _join(halves, axis, f"{name}_{axis}_{n}")
 
 
@@ -160,11 +170,11 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
     n, channels = kernel.shape
     name = f"{name}_{axis}_{n}"
     tiled = _join([x, after], axis, f"{name}_tiled")
-    if n % MOST_TAPS:
+    if n % MAX_TAPS:
         kernel = np.concatenate([kernel, np.zeros((1, channels))])
     total = None
-    for start in range(0, len(kernel), MOST_TAPS):
-        taps = kernel[start : start + MOST_TAPS]
+    for start in range(0, len(kernel), MAX_TAPS):
+        taps = kernel[start : start + MAX_TAPS]
         source = tiled
         if len(taps) <= n:
             source = _window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
@@ -176,19 +186,19 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
             "padding": "valid",
             "dilation": (1, 1),
         }
-        part = Node("depthwise", [source], x.shape, f"{name}_{start}", attrs)
-        total = part if total is None else Node("add", [total, part], x.shape, part.name + "_sum")
+        part = Node(DEPTHWISE, [source], x.shape, f"{name}_{start}", attrs)
+        total = part if total is None else Node(ADD, [total, part], x.shape, part.name + "_sum")
     return total
 
 
 def _window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
     attrs = {"axis": axis, "start": start, "length": length}
-    return Node("window", [x], _resized(x, axis, length), name, attrs)
+    return Node(WINDOW, [x], _resized(x, axis, length), name, attrs)
 
 
 def _join(parts: list[Node], axis: str, name: str) -> Node:
     length = sum(part.shape[AXES.index(axis)] for part in parts)
-    return Node("join", parts, _resized(parts[0], axis, length), name, {"axis": axis})
+    return Node(JOIN, parts, _resized(parts[0], axis, length), name, {"axis": axis})
 
 
 def _resized(x: Node, axis: str, length: int) -> tuple[int, ...]:

@@ -3,26 +3,27 @@
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Node
+from keras_parc.lite.rewrite.operations import CIRCULAR, CONV, DENSE, DEPTHWISE
 
 
 def scale_input(node: Node, scale: np.ndarray) -> None:
     """Let a linear node take `x` where it took `x * scale`; scale is `(channels in,)`."""
-    if node.op == "circular":
+    if node.op is CIRCULAR:
         axis = "height" if node["height"] is not None else "width"
         node[axis] = node[axis] * scale
-    elif node.op == "dense" or node.op == "depthwise":
-        node["kernel"] = node["kernel"] * scale[:, None]
-    else:
+    elif node.op is CONV:
         groups, each = node["groups"], node["kernel"].shape[2]
         of_group = scale.reshape(groups, each).T  # (in / groups, groups)
         node["kernel"] = node["kernel"] * np.repeat(of_group, node.channels // groups, axis=1)
+    else:
+        node["kernel"] = node["kernel"] * scale[:, None]
 
 
 def scale_output(node: Node, scale: np.ndarray) -> None:
     """Multiply what a linear node returns by `scale`, `(channels out,)`."""
-    if node.op == "circular":
+    if node.op is CIRCULAR:
         scale_input(node, scale)
-    elif node.op == "depthwise":
+    elif node.op is DEPTHWISE:
         node["kernel"] = node["kernel"] * scale.reshape(node["kernel"].shape[2:])
     else:
         node["kernel"] = node["kernel"] * scale
@@ -31,9 +32,9 @@ def scale_output(node: Node, scale: np.ndarray) -> None:
 
 def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
     """The linear part of a node, without its bias, on a map `(height, width, channels)`."""
-    if node.op == "dense":
+    if node.op is DENSE:
         return x @ node["kernel"]
-    if node.op == "circular":
+    if node.op is CIRCULAR:
         for axis, kernel in enumerate((node["height"], node["width"])):
             if kernel is not None:
                 x = circular(x, kernel, axis)
@@ -58,7 +59,7 @@ def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
 
 
 def _tap(node: Node, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    if node.op == "depthwise":
+    if node.op is DEPTHWISE:
         return (x[..., None] * kernel).reshape(*x.shape[:2], -1)
     parts = zip(np.split(x, node["groups"], -1), np.split(kernel, node["groups"], -1), strict=True)
     return np.concatenate([a @ b for a, b in parts], -1)
