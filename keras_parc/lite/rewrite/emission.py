@@ -1,4 +1,4 @@
-"""A `Graph` as a Keras functional model of plain layers."""
+"""From a `Graph` to a Keras functional model of plain layers."""
 
 import keras
 import numpy as np
@@ -9,9 +9,10 @@ from keras_parc.lite.rewrite.graph import Graph, Node
 
 
 def emit(graph: Graph) -> keras.Model:
-    """Build the model that a graph describes, float32, with the graph's weights.
+    """Build the float32 model that a graph describes.
 
-    Kept operations are copied with their weights: the model that was read stays as it was.
+    Operations that were kept are copied with their weights, so that the model they come from does
+    not change.
     """
     values, used = {}, set()
     for node in graph.nodes():
@@ -69,7 +70,9 @@ def _depthwise(node: Node, name: str, x):
 
 
 def _dense(node: Node, name: str, x):
-    if len(node.shape) == 3:  # A 1x1 convolution is the better known form of the same.
+    if (
+        len(node.shape) == 3
+    ):  # The same as a 1x1 convolution, for which runtimes are optimized better.
         layer = layers.Conv2D(node.channels, 1, dtype="float32", name=name)
         return _with_weights(layer, x, node["kernel"][None, None], node["bias"])
     layer = layers.Dense(node.channels, dtype="float32", name=name)

@@ -1,4 +1,4 @@
-"""The forms of a circular convolution, and the table that chooses among them.
+"""The forms of a circular convolution, and the table that says which one is used.
 
 Measured for the whole spatial part of a ParC block, one thread on x86 with AVX-512 and VNNI,
 ai-edge-litert 2.3; time relative to the paper's form (tile, one depthwise convolution per half
@@ -19,10 +19,11 @@ input and output included, float32 / int8:
 | halving, 9 taps | 10.9 / 10.0 | 16.1 / 15.0 | 2.0 / 1.9 | 3.5 / 3.5 | .38 / .38 | .25 / .25 |
 | circulant product | | 15.2 / 17.8 | | | | |
 
-There the product cuts the graph into several partitions. 10 taps cost as much as 25, in float32 6
-instructions a tap for 4 values; an addition costs 10, in int8 12. The whole of ParC-Net-S at
-256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and 711 / 500; on
-ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB is slow.
+There the product cuts the graph into several partitions. 10 taps cost as much as 25: in float32, 6
+instructions a tap for 4 values. An addition costs 10 instructions, in int8 12. The whole of
+ParC-Net-S at 256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and
+711 / 500; on ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB
+is slow.
 """
 
 import numpy as np
@@ -40,14 +41,14 @@ from keras_parc.lite.rewrite.operations import (
     WINDOW,
 )
 
-# Target: (shortest length, form), longest first. "portable" is for runtimes whose XNNPACK has no
-# int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
+# For each target, the shortest length of each form, longest first. "portable" is for runtimes whose
+# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
     "portable": ((10, "halving"), (1, "depthwise")),
 }
 AXES = ("height", "width")
-# XNNPACK's depthwise kernels have 9 or 25 taps; beyond, a general path is ten times slower.
+# XNNPACK has depthwise kernels of 9 and of 25 taps; longer ones run ten times slower.
 MAX_TAPS = 9
 MIN_HALVED = 10
 
@@ -102,7 +103,7 @@ def _lower(node: Node, target: str) -> Node:
 
 
 def _balance(kernels: dict[str, np.ndarray]) -> None:
-    """Give both kernels of a channel the same largest value.
+    """Scale the two kernels of each channel so that their largest values are equal.
 
     The constant of an int8 BATCH_MATMUL has one scale for all its channels.
     """
@@ -114,14 +115,14 @@ def _balance(kernels: dict[str, np.ndarray]) -> None:
 
 
 def _transpose(x: Node, axes: tuple[int, ...], name: str) -> Node:
-    """Axes count from 1, the batch being 0."""
+    """Reorder axes; they count from 1, axis 0 being the batch."""
     return Node(TRANSPOSE, [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
 
 
 def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
-    """Products with circulant matrices from the right, channels first: along the width, then up.
+    """Products with circulant matrices, channels first: along the width, then along the height.
 
-    The constant must be the right operand, and symmetric in int8, for XNNPACK to take it.
+    XNNPACK wants the constant as the right operand, and symmetric in int8.
     """
     order = "hwc"
     for axis in ("width", "height"):
@@ -139,9 +140,9 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
 def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
 
-    For x = (a, b): one circular convolution of a + b, halved in turn, and one of a - b in which
-    what leaves at one end comes back negative. Their sum and their difference are the halves of
-    the result.
+    For x = (a, b): a circular convolution of a + b, halved again, and one of a - b in which the
+    values change their sign where they wrap around. Their sum and their difference are the two
+    halves of the result.
     """
     n = len(kernel)
     if n < MIN_HALVED or n % 2:
@@ -162,10 +163,10 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
 
 
 def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
-    """Depthwise convolutions of few taps over the input and what follows it, summed.
+    """Depthwise convolutions of at most `MAX_TAPS` taps over the input and `after` it, summed.
 
-    One of n taps over 2n values returns n + 1: a zero last tap saves cutting one off, and at
-    8 taps fills XNNPACK's kernel of 9.
+    A convolution of n taps over 2n values returns n + 1 values. With a zero as last tap it returns
+    n, so that nothing must be cut off; and 8 taps become 9, for which XNNPACK has a kernel.
     """
     n, channels = kernel.shape
     name = f"{name}_{axis}_{n}"

@@ -1,4 +1,4 @@
-"""A Keras functional model as a `Graph` at a fixed input size."""
+"""From a Keras functional model to a `Graph` at a fixed input size."""
 
 import logging
 
@@ -22,10 +22,10 @@ def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
         shape: `(height, width, channels)` of the input, all known.
 
     Returns:
-        A graph whose weights are copies.
+        A graph with copies of the weights.
 
     Raises:
-        ValueError: The model is subclassed, so that there is no graph to read.
+        ValueError: The model is subclassed, so that it has no graph.
     """
     model = compat.functional(model)
     if not compat.has_graph(model):

@@ -1,4 +1,4 @@
-"""The linear operations of a graph in numpy: scaling their two ends, and what they do to a map."""
+"""The linear operations of a graph in numpy: scaling their weights, and applying them to a map."""
 
 import numpy as np
 
@@ -7,7 +7,12 @@ from keras_parc.lite.rewrite.operations import CIRCULAR, CONV, DENSE, DEPTHWISE
 
 
 def scale_input(node: Node, scale: np.ndarray) -> None:
-    """Let a linear node take `x` where it took `x * scale`; scale is `(channels in,)`."""
+    """Let a node take `x` where it took `x * scale`, by changing its weights.
+
+    Args:
+        node: A node of a linear operation.
+        scale: `(channels in,)`.
+    """
     if node.op is CIRCULAR:
         axis = "height" if node["height"] is not None else "width"
         node[axis] = node[axis] * scale
@@ -20,7 +25,7 @@ def scale_input(node: Node, scale: np.ndarray) -> None:
 
 
 def scale_output(node: Node, scale: np.ndarray) -> None:
-    """Multiply what a linear node returns by `scale`, `(channels out,)`."""
+    """Multiply what a node returns by `scale`, `(channels out,)`, by changing its weights."""
     if node.op is CIRCULAR:
         scale_input(node, scale)
     elif node.op is DEPTHWISE:
@@ -31,7 +36,7 @@ def scale_output(node: Node, scale: np.ndarray) -> None:
 
 
 def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
-    """The linear part of a node, without its bias, on a map `(height, width, channels)`."""
+    """The result of a node without its bias, for a map `(height, width, channels)`."""
     if node.op is DENSE:
         return x @ node["kernel"]
     if node.op is CIRCULAR:
@@ -71,7 +76,7 @@ def circular(x: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
 
 
 def circulant(kernel: np.ndarray) -> np.ndarray:
-    """The convolution as a product from the right: `(channels, n, n)`, `out = x @ matrix`."""
+    """The matrices `(channels, n, n)` with which a circular convolution is `x @ matrix`."""
     n = len(kernel)
     index = (np.arange(n)[:, None] - np.arange(n)[None, :]) % n  # [from, to]
     return kernel[index].transpose(2, 0, 1)

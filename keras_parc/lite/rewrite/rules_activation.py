@@ -1,6 +1,6 @@
-"""Hard activations as what XNNPACK runs in int8 too.
+"""Hard activations as operations that XNNPACK runs in int8 too.
 
-TensorFlow Lite has HARD_SWISH, but XNNPACK takes it in float32 only: each one splits an int8 graph.
+TensorFlow Lite has HARD_SWISH, but XNNPACK runs it in float32 only: each one cuts an int8 graph.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from keras_parc.lite.rewrite.operations import (
 
 
 def expand_hard(graph: Graph, node: Node, consumers) -> bool:
-    """hard-sigmoid as relu6(x + 3) * 1/6, hard-swish as that times x.
+    """hard-sigmoid becomes relu6(x + 3) * 1/6, hard-swish that times x.
 
     The rules of `rules_linear` carry 1/6 into the next convolution and, where x is read once, 3
     into the bias before.

@@ -1,8 +1,8 @@
 """Rules about the order of channels, and grouped convolutions as plain depthwise ones.
 
 XNNPACK runs a convolution with many groups, or a depthwise one with a multiplier, several times
-slower than plain depthwise convolutions. Taking a group's inputs (and outputs) apart needs another
-order of the channels; the convolutions around absorb it.
+slower than plain depthwise convolutions. Those need the first inputs (and outputs) of all groups
+side by side, then the second ones; the convolutions before and after absorb the change of order.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ MAX_PARTS = 12  # A group of more inputs times outputs stays a grouped convoluti
 
 
 def fold_permutation(graph: Graph, node: Node, consumers) -> bool:
-    """A permutation of channels (the RGB-BGR flip) into the convolutions that read them."""
+    """A permutation of the channels, such as RGB to BGR, goes into the weights that read it."""
     if node.op is not PERMUTE:
         return False
     order = np.asarray(node["order"])
@@ -29,7 +29,7 @@ def fold_permutation(graph: Graph, node: Node, consumers) -> bool:
 def plan_order(
     graph: Graph, node: Node, order, consumers, made_here=False, leave: Node | None = None
 ) -> dict[Node, np.ndarray] | None:
-    """Which tensors must change their channel order so that `node` may, or None if it may not.
+    """Which tensors must change the order of their channels so that `node` can.
 
     The new channel i of a tensor is its old channel `order[i]`. Channelwise operations pass an
     order on, in both directions; operations that mix all channels absorb it.
@@ -121,7 +121,7 @@ def apply_order(plan: dict[Node, np.ndarray], consumers, skip: tuple[Node, ...] 
 
 
 def split_groups(graph: Graph, node: Node, consumers) -> bool:
-    """A grouped convolution of i inputs and o outputs per group as i * o depthwise convolutions.
+    """A grouped convolution of i inputs and o outputs a group becomes i * o depthwise ones.
 
     The input is reordered to i blocks (first members of all groups, second members, ...), the
     output comes as o blocks: block q is the sum over p of depthwise(p, q) of input block p.

@@ -8,7 +8,7 @@ from keras_parc.lite.rewrite.operations import ACTIVATION, AFFINE, CONCAT, RESHA
 
 
 def drop_reshape(graph: Graph, node: Node, consumers) -> bool:
-    """A reshape that undoes the one before it: squeeze-and-excitation of `keras.applications`."""
+    """Two reshapes go where the second undoes the first, as in `keras.applications`' attention."""
     if node.op is not RESHAPE or node.inputs[0].op is not RESHAPE:
         return False
     source = node.inputs[0].inputs[0]
@@ -19,7 +19,7 @@ def drop_reshape(graph: Graph, node: Node, consumers) -> bool:
 
 
 def push_past_wrap(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map before a wrapped map, such as a position embedding, as one after it."""
+    """An affine map before a wrapped map, such as a position embedding, moves behind it."""
     before = node.inputs[0] if node.op is WRAP else None
     if before is None or before.op is not AFFINE or not graph.only_reader(before, node, consumers):
         return False
@@ -32,9 +32,9 @@ def push_past_wrap(graph: Graph, node: Node, consumers) -> bool:
 
 
 def fold_into_parts(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map after concatenated linear operations, such as ParC's two halves, into them.
+    """An affine map after concatenated linear operations, such as ParC's halves, goes into them.
 
-    A shift that differs from place to place stays after the concatenation.
+    A shift that depends on the position stays after the concatenation.
     """
     joint = node.inputs[0] if node.op is AFFINE else None
     if joint is None or joint.op is not CONCAT or not graph.only_reader(joint, node, consumers):
@@ -61,9 +61,9 @@ def fold_into_parts(graph: Graph, node: Node, consumers) -> bool:
 
 
 def activate_parts(graph: Graph, node: Node, consumers) -> bool:
-    """An activation after concatenated convolutions into them, where the runtime fuses it.
+    """An activation after concatenated convolutions goes behind each, where the runtime fuses it.
 
-    A RELU6 on its own is not XNNPACK's in int8.
+    XNNPACK does not run a RELU6 of its own in int8.
     """
     joint = node.inputs[0] if node.op is ACTIVATION else None
     if joint is None or joint.op is not CONCAT or not node["function"].elementwise:

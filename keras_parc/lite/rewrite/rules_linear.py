@@ -1,4 +1,4 @@
-"""Rules that make affine maps (normalization, position embeddings, rescaling) disappear."""
+"""Rules that remove affine maps: normalization, position embeddings, rescaling."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from keras_parc.lite.rewrite.operations import (
 
 
 def drop_identity(graph: Graph, node: Node, consumers) -> bool:
-    """`x * 1 + 0` is x."""
+    """`x * 1 + 0` becomes x."""
     if node.op is not AFFINE or np.any(node["scale"] != 1) or np.any(node["shift"] != 0):
         return False
     graph.replace(node, node.inputs[0])
@@ -27,7 +27,7 @@ def drop_identity(graph: Graph, node: Node, consumers) -> bool:
 
 
 def fold_backward(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map into the linear operation before it, if nothing else reads that one."""
+    """An affine map goes into the linear operation before it, if nothing else reads that one."""
     if node.op is not AFFINE:
         return False
     producer = node.inputs[0]
@@ -46,7 +46,7 @@ def fold_backward(graph: Graph, node: Node, consumers) -> bool:
 
 
 def push_forward(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map into, or past, all that read it; nothing is done if one cannot take it."""
+    """An affine map goes into, or past, all that read it, if every one of them can take it."""
     if node.op is not AFFINE or node in graph.outputs:
         return False
     readers = list(dict.fromkeys(consumers[node]))
@@ -65,9 +65,9 @@ def _pass_on(graph: Graph, node: Node, readers: list[Node]) -> None:
 
 
 def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
-    """`x * s + t` as `(x + t / s) * s`: the scale goes on where the shift cannot.
+    """`x * s + t` becomes `(x + t / s) * s`, and the scale moves on where the shift cannot.
 
-    A zero-padded convolution is the case: its padding comes after the shift.
+    That is so before a zero padding, where the shift must stay.
     """
     if node.op is not AFFINE or node in graph.outputs or np.all(node["scale"] == 1):
         return False
@@ -89,7 +89,7 @@ def _takes(node: Node, reader: Node) -> bool:
     """Whether a reader of an affine map can take it in, or let it past."""
     no_shift, op = not np.any(node["shift"]), reader.op
     if op.convolution:
-        # Past a zero padding the shift becomes a constant per position: not of a larger map.
+        # Behind a zero padding the shift becomes a constant map: not one larger than before.
         return no_shift or not _pads(reader) or np.prod(reader.shape) <= np.prod(node.shape)
     if op.linear:
         return op is CIRCULAR or node["shift"].ndim == 1
@@ -152,9 +152,9 @@ def _past(graph: Graph, node: Node, reader: Node) -> None:
 
 
 def scale_back_through_product(graph: Graph, node: Node, consumers) -> bool:
-    """`(y * gate) * s`, when nothing after it takes s: into what makes y.
+    """`(y * gate) * s`: s goes into the linear operation that computes y.
 
-    y may be read elsewhere (channel attention pools it): those readers must undo the scale.
+    Other readers of y, such as the pooling of channel attention, must be able to undo the scale.
     """
     if node.op is not AFFINE or np.any(node["shift"]) or np.any(node["scale"] == 0):
         return False
@@ -177,9 +177,9 @@ def scale_back_through_product(graph: Graph, node: Node, consumers) -> bool:
 
 
 def dense_as_convolution(graph: Graph, node: Node, consumers) -> bool:
-    """A dense layer on pooled features as a 1x1 convolution, which always has a bias.
+    """A dense layer on pooled features becomes a 1x1 convolution, which always has a bias.
 
-    A per-channel int8 FULLY_CONNECTED without one crashes TensorFlow Lite on ARMv7.
+    A per-channel int8 FULLY_CONNECTED without a bias crashes TensorFlow Lite on ARMv7.
     """
     if node.op is not DENSE or node.inputs[0].op is not RESHAPE:
         return False

@@ -1,8 +1,8 @@
 """Rules that join the halves of a ParC block.
 
-Circular convolutions along different axes commute, so "down, then along the rows" for one half of
-the channels and the reverse for the other is one convolution down and one along the rows for all
-channels: no split, no concatenation.
+Circular convolutions along different axes commute. One half of the channels goes down the columns,
+then along the rows, the other half the other way round: together they are one convolution down the
+columns and one along the rows over all channels, without a split and a concatenation.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ AXES = ("height", "width")
 
 
 def merge_circulars(graph: Graph, node: Node, consumers) -> bool:
-    """Two circular convolutions in a row as one node over both axes."""
+    """Two circular convolutions in a row become one node over both axes."""
     first = node.inputs[0] if node.op is CIRCULAR else None
     if first is None or first.op is not CIRCULAR or not graph.only_reader(first, node, consumers):
         return False
@@ -34,7 +34,7 @@ def merge_circulars(graph: Graph, node: Node, consumers) -> bool:
 
 
 def join_slices(graph: Graph, node: Node, consumers) -> bool:
-    """All the slices of a tensor, concatenated in order, are the tensor."""
+    """All slices of a tensor, concatenated in order, become the tensor."""
     if node.op is not CONCAT:
         return False
     whole = _whole(node.inputs)
@@ -56,7 +56,7 @@ def _whole(parts: list[Node]) -> Node | None:
 
 
 def join_circulars(graph: Graph, node: Node, consumers) -> bool:
-    """Concatenated circular convolutions along the same axes as one over all channels."""
+    """Concatenated circular convolutions along the same axes become one over all channels."""
     parts = _unshared(graph, node, consumers)
     if not parts or any(part.op is not CIRCULAR for part in parts):
         return False
@@ -72,7 +72,7 @@ def join_circulars(graph: Graph, node: Node, consumers) -> bool:
 
 
 def join_affines(graph: Graph, node: Node, consumers) -> bool:
-    """Concatenated affine maps as one after the concatenation."""
+    """Concatenated affine maps become one after the concatenation."""
     parts = _unshared(graph, node, consumers)
     if not parts or not all(part.op in (AFFINE, CIRCULAR) or part.op.convolution for part in parts):
         return False
@@ -91,7 +91,7 @@ def join_affines(graph: Graph, node: Node, consumers) -> bool:
 
 
 def join_residuals(graph: Graph, node: Node, consumers) -> bool:
-    """Residuals around the slices of a tensor as one residual around the tensor."""
+    """Residuals around the slices of a tensor become one residual around the tensor."""
     parts = _unshared(graph, node, consumers)
     if not parts or any(part.op is not ADD or len(part.inputs) != 2 for part in parts):
         return False

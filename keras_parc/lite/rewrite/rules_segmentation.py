@@ -7,7 +7,7 @@ from keras_parc.lite.rewrite.operations import ADD, CONCAT, CONV, RESIZE
 
 
 def crop_unseen_taps(graph: Graph, node: Node, consumers) -> bool:
-    """A dilated convolution without the taps that lie beyond the map wherever its centre is.
+    """A dilated convolution loses the taps that lie outside the map for every position.
 
     On a map of 16x16 all taps but the middle one of a 3x3 kernel of rate 18 see padding only: it
     is a 1x1 convolution.
@@ -31,10 +31,10 @@ def crop_unseen_taps(graph: Graph, node: Node, consumers) -> bool:
 
 
 def part_spread(graph: Graph, node: Node, consumers) -> bool:
-    """A 1x1 convolution over maps beside single pixels spread over the map: as a sum.
+    """A 1x1 convolution of maps and of a pixel resized to a map, concatenated, becomes a sum.
 
-    The pixels (the pooled branch of atrous spatial pyramid pooling) go through their part of the
-    convolution before they are spread, by an addition that broadcasts.
+    The pixel (the pooled branch of atrous spatial pyramid pooling) goes through its part of the
+    convolution as a pixel; an addition that broadcasts spreads it over the map.
     """
     if node.op is not CONV or node["kernel"].shape[:2] != (1, 1) or node["groups"] > 1:
         return False
