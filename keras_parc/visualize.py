@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_parc.support import compat
 from keras_parc.support.extras import needs_extra
 
 
@@ -296,7 +297,7 @@ def _styles() -> list[dict]:
 
 
 def _check_image(model, image: np.ndarray) -> None:
-    if not hasattr(model, "_nodes_by_depth"):
+    if not compat.has_graph(model):
         raise ValueError("Expected a functional Keras model.")
     wanted = tuple(model.inputs[0].shape[1:])
     fits = len(wanted) == image.ndim == 3 and all(
@@ -360,7 +361,7 @@ def _run(model, image: np.ndarray, target: layers.Layer, shift=None):
 
         return call
 
-    output = model._run_through_graph([ops.convert_to_tensor(image[None])], operation)
+    output = compat.run_through_graph(model, [ops.convert_to_tensor(image[None])], operation)
     seen.setdefault("scores", output)
     return tuple(seen["map"].shape), seen
 

@@ -92,7 +92,7 @@ def detector_files(tmp_path_factory):
             folder / f"{quantize}_{raw}.tflite",
             quantize=quantize,
             calibration=images if quantize else None,
-            postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, most=10),
+            postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, max_boxes=10),
             metadata=squares.METADATA,
         )
         for quantize in (None, "int8")

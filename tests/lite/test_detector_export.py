@@ -166,7 +166,7 @@ def test_wrong_arguments(tmp_path):
     classifier = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
     path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match="`most` must be at least 1, got 0"):
-        keras_parc.Postprocess(most=0)
+        keras_parc.Postprocess(max_boxes=0)
     with pytest.raises(ValueError, match="`iou_threshold` must be 0 to 1, got 2"):
         keras_parc.Postprocess(iou_threshold=2)
     with pytest.raises(ValueError, match="`postprocess` is for an `SSDLite`"):
@@ -182,5 +182,5 @@ def test_wrong_arguments(tmp_path):
         keras_parc.TFLiteDetector(path)
     both = keras.Model(classifier.input, [classifier.output, classifier.layers[5].output])
     keras_parc.to_tflite(both, path)
-    with pytest.raises(ValueError, match=r"A file of one output is needed; .* has 2"):
+    with pytest.raises(ValueError, match=r"A file with one output is needed; .* has 2"):
         keras_parc.TFLiteModel(path)
