@@ -3,6 +3,7 @@
 Nothing here imports Keras before a test asks for it: pytest-xdist's own process never does.
 """
 
+import gc
 import io
 import sys
 import tarfile
@@ -16,6 +17,12 @@ def pytest_addoption(parser):
     parser.addoption(
         "--runtimes-csv", metavar="FILE", help="test_runtimes.py: at 256x256, and write figures"
     )
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: garbage collection need not look through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

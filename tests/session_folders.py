@@ -4,6 +4,7 @@ The environment is changed when this is imported: before Keras, which reads its 
 home. Processes that tests start inherit it, and so do pytest-xdist's workers.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -60,20 +61,18 @@ def enter() -> "Watch | None":
         os.environ[variable] = str(folder)
     tempfile.tempdir = None  # Python's own, found anew
     os.environ[VARIABLE] = str(session)
+    atexit.register(shutil.rmtree, session, ignore_errors=True)
     return Watch(session, home)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
-    """Remove the folders, in the process that made them; fail where something lies elsewhere."""
-    if WATCH is None:
-        return
-    written = WATCH.written()
-    shutil.rmtree(WATCH.session, ignore_errors=True)
+    """In the process that made the folders: fail where something was written elsewhere."""
+    written = WATCH.written() if WATCH else []
+    for line in written:
+        session.config.get_terminal_writer().line(line, red=True)
     if written:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        for line in written:
-            session.config.get_terminal_writer().line(line, red=True)
 
 
 class Watch:
