@@ -1,4 +1,5 @@
 # Two commands on a bare machine with make and Python 3.11 or newer: `make demo` and `make test`.
+# `make test` takes at most 10 minutes on two cores, `make test-all` at most 35.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +9,18 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test benchmark benchmark-heads benchmark-train paper test-torch test-runtimes test-arm \
+.PHONY: demo test test-all benchmark benchmark-heads benchmark-train paper test-torch test-runtimes test-arm \
   test-web test-mediapipe runtimes lint format readme docs notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
 
+# All that guards correctness.
 test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not arm and not web and not mediapipe"
+
+# That, and the notebooks, the guides, the demonstrations, every model at every size, and JAX.
+test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest $(TWO)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(TWO) -m any_backend
 

@@ -1,37 +1,16 @@
 """What tests share.
 
-The other runtimes are set up where they are not yet; where one cannot be had, its tests skip and
-say why.
+Nothing here imports Keras before a test asks for it: pytest-xdist's own process never does.
 """
 
-import functools
-import http.server
+import gc
 import io
-import shutil
-import subprocess
 import sys
 import tarfile
-import threading
-import urllib.parse
 
-import masks
 import pytest
-from clients import (
-    ARM,
-    CANNOT_BE_HAD,
-    EMULATION,
-    ENVIRONMENTS,
-    MEDIAPIPE,
-    TARGETS,
-    WEB,
-    Handler,
-    command,
-)
 
-import keras_parc
-import squares
-from image_files import encoded, odd_files, picture
-from keras_parc.cli.main import main
+pytest_plugins = ("session_folders", "order")
 
 
 def pytest_addoption(parser):
@@ -40,12 +19,10 @@ def pytest_addoption(parser):
     )
 
 
-# Files of minutes: first, so that two processes that take a file each end together.
-LONG = ("test_notebooks.py", "test_export.py", "test_training.py", "test_docs.py", "test_models.py")
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in LONG)
+def pytest_collection_finish():
+    """Modules and tests stay to the end: garbage collection need not look through them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,6 +38,8 @@ def one_conversion_process():
 def run_cli(monkeypatch, capsys):
     """Call the command in this process; returns its status, standard output and error output."""
 
+    from keras_parc.cli.main import main
+
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["keras-parc", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
@@ -73,6 +52,9 @@ def run_cli(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def found_by_keras():
     """Test images and what Keras finds in them, unsure things too."""
+    import keras_parc
+    import squares
+
     model, _ = squares.detector()
     images, _, _ = squares.scenes(32, seed=2)
     found = model.predict(images, verbose=0)
@@ -84,6 +66,9 @@ def found_by_keras():
 @pytest.fixture(scope="session")
 def detector_files(tmp_path_factory):
     """The trained detector as a float and an int8 file, finished and raw."""
+    import keras_parc
+    import squares
+
     folder, (model, _) = tmp_path_factory.mktemp("detectors"), squares.detector()
     images, _, _ = squares.scenes(64, seed=0)
     return {
@@ -113,6 +98,10 @@ def tiny_scenes(tmp_path_factory):
 @pytest.fixture(scope="session")
 def segmenter_files(tmp_path_factory):
     """The trained segmenter as files: float, int8, and int8 with an input of uint8."""
+    import masks
+
+    import keras_parc
+
     folder, (images, _) = tmp_path_factory.mktemp("segmenters"), masks.images_and_masks(64, seed=0)
     return {
         (quantize, io): keras_parc.to_tflite(
@@ -127,77 +116,12 @@ def segmenter_files(tmp_path_factory):
     }
 
 
-def set_up(*arguments, **env):
-    done = command(*arguments, timeout=600, **env)
-    if done.returncode == CANNOT_BE_HAD:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="session")
-def emulation():
-    set_up(EMULATION / "setup.sh", ARM, *TARGETS, "x86", PYTHON=sys.executable)
-
-
-@pytest.fixture(scope="session")
-def mediapipe_environment():
-    set_up(ENVIRONMENTS / "mediapipe.sh", MEDIAPIPE)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.skip("no Chromium here: sudo apt-get install chromium")
-    if not (WEB / "node_modules").is_dir():
-        if not shutil.which("npm"):
-            pytest.skip("no npm here: sudo apt-get install npm")
-        done = subprocess.run(["npm", "ci"], cwd=WEB, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"npm cannot install LiteRT.js: {done.stderr.strip().splitlines()[-1]}")
-    return found
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    handler = functools.partial(Handler, directory=str(WEB))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.folder = tmp_path_factory.mktemp("web")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.fixture
-def browse(chromium, server, tmp_path):
-    """Open the page with a model and an image; return what it shows."""
-
-    def open_page(model, image):
-        server.report, server.answered = [], threading.Event()
-        query = urllib.parse.urlencode({"model": model, "image": image})
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        flags.append("--disable-dev-shm-usage")
-        address = f"http://127.0.0.1:{server.server_port}/watch?{query}"
-        browser = subprocess.Popen(
-            [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", address],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            assert server.answered.wait(90), "the page gave no answer in 90 s"
-        finally:
-            browser.terminate()
-            browser.wait(20)
-        return server.report[0]
-
-    return open_page
-
-
 @pytest.fixture(scope="session")
 def imagenet(tmp_path_factory):
     """`imagenet2012` prepared by TFDS from archives like those of the ImageNet site."""
     import tensorflow_datasets as tfds
+
+    from image_files import encoded, odd_files, picture
 
     root = tmp_path_factory.mktemp("tfds")
     manual = root / "downloads" / "manual"

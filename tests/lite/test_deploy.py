@@ -274,7 +274,7 @@ WHOLE = {
     "mobilevit": lambda: MobileViTS(input_shape=(96, 72, 3), classes=7),
     "big_1/2": lambda: s(input_shape=(64, 96, 3), kernel="big_1/2"),
     "big_1/4": lambda: xs(input_shape=(64, 96, 3), kernel="big_1/4"),
-    "no_meta_former": lambda: s(input_shape=(96, 96, 3), meta_former=False),
+    "no_meta_former": lambda: xs(input_shape=(64, 64, 3), meta_former=False),
     "no_attention": lambda: xs(input_shape=(64, 64, 3), channel_attention=False),
     "no_position": lambda: xs(input_shape=(96, 64, 3), position_embedding=False),
     "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
@@ -287,7 +287,13 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
+# What is larger, and is made of what the others are made of.
+LARGER = ("s", "h", "big_1/2", "no_attention", "no_top", "pooled", "resnet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LARGER else []) for n in WHOLE]
+)
 def test_whole_models(name):
     model = randomize(WHOLE[name]())
     before = [np.array(weight) for weight in model.weights]
@@ -299,6 +305,7 @@ def test_whole_models(name):
         np.testing.assert_array_equal(np.array(weight), old)
 
 
+@pytest.mark.slow
 def test_at_256():
     model = randomize(s(input_shape=(256, 256, 3)))
     deployed = keras_parc.deploy(model)
@@ -306,7 +313,7 @@ def test_at_256():
     assert sum(isinstance(layer, layers.EinsumDense) for layer in deployed.layers) == 12
 
 
-@pytest.mark.parametrize("target", ["litert", "portable"])
+@pytest.mark.parametrize("target", ["litert", pytest.param("portable", marks=pytest.mark.slow)])
 def test_unknown_size_and_preprocessing(target, tmp_path):
     """Also: a model loaded from a file, and a deployed model saved and loaded."""
     model = randomize(ParCNetXS(input_shape=(None, None, 3), classes=7, include_preprocessing=True))

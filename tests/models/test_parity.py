@@ -41,7 +41,18 @@ CONVNETS = {
     "parc_convnext_xt": functools.partial(keras_parc.ParCConvNeXtXT, **logits),
 }
 ANY_BACKEND = ("parcnet_xs", "parcnet_s")
+# At 192 base kernels and position embeddings are resampled, at 256 they are not.
 SIZES = ("256", "224", "320", "192")
+FAST = {(name, "192") for name in MODELS} | {("parcnet_xs", "256"), ("mobilevit_s", "256")}
+
+
+def cases():
+    """Every model at every size; in the fast tests at one that resamples, and two at 256."""
+    for name in MODELS:
+        for size in SIZES:
+            marks = [pytest.mark.any_backend] if name in ANY_BACKEND else []
+            marks += [] if (name, size) in FAST else [pytest.mark.slow]
+            yield pytest.param(name, size, marks=marks)
 
 
 def compare_features(model, name, size, *others):
@@ -69,16 +80,11 @@ def compare(model, name, size):
     assert error(result, theirs) <= TOLERANCE, f"{name} at {size}: logits"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.any_backend if n in ANY_BACKEND else ()) for n in MODELS],
-)
-def test_model(name):
-    state = state_dict(name)
-    for size in SIZES:
-        model = MODELS[name](input_shape=(int(size), int(size), 3))
-        load_state_dict(model, state)
-        compare(model, name, size)
+@pytest.mark.parametrize(("name", "size"), cases())
+def test_model(name, size):
+    model = MODELS[name](input_shape=(int(size), int(size), 3))
+    load_state_dict(model, state_dict(name))
+    compare(model, name, size)
 
 
 @pytest.mark.any_backend
@@ -90,7 +96,9 @@ def test_convnet(name):
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize(("size", "step"), [("256", 4), ("512", 8)])
+@pytest.mark.parametrize(
+    ("size", "step"), [("256", 4), pytest.param("512", 8, marks=pytest.mark.slow)]
+)
 def test_segmenter(size, step):
     name = "deeplabv3_parcnet_s"
     model = keras_parc.DeepLabV3ParCNetS(input_shape=(int(size), int(size), 3))

@@ -1,12 +1,11 @@
 """`keras-parc import`: the authors' checkpoints through real files, into weights that load."""
 
 import functools
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
+from children import Child
 from torch_files import Call, Global, pickled, state_dict_bytes, zip_bytes
 from weight_server import golden_file
 
@@ -151,10 +150,10 @@ def test_no_room_for_the_output(ten_classes, tmp_path):
         "import resource, keras_parc.cli.main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); keras_parc.cli.main.main()"
     )
-    command = [sys.executable, "-c", code, "import", ten_classes, out, "--model", "ParCNetXS"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert "File too large" in done.stderr
+    process = Child(code, "import", ten_classes, out, "--model", "ParCNetXS")
+    _, errors = process.communicate()
+    assert process.returncode == 2, errors
+    assert "File too large" in errors
     assert list(tmp_path.iterdir()) == [ten_classes]
 
 

@@ -3,22 +3,21 @@
 import dataclasses
 import hashlib
 import logging
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import keras
 import numpy as np
 import pytest
+from children import Child
 from weight_server import GOLDEN, WeightServer, golden_file
 
 import keras_parc
 from keras_parc import ParCNetS, ParCNetXS
 from keras_parc.weights import download, presets
 from keras_parc.weights.download import DownloadError
+from keras_parc.weights.loading import load_preset, preset_file
 from keras_parc.weights.names import load_state_dict
 from reference import TOLERANCE, error, image, outputs, state_dict
 
@@ -63,9 +62,9 @@ def run(model, x):
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 
-def golden_classifier(**arguments):
-    model = ParCNetS(input_shape=SMALL, **arguments)
-    load_state_dict(model, state_dict("parcnet_s"))
+def golden_classifier(build=ParCNetS, name="parcnet_s"):
+    model = build(input_shape=SMALL)
+    load_state_dict(model, state_dict(name))
     return model
 
 
@@ -89,16 +88,16 @@ def test_the_line(serve, cache):
 
 def test_everything_but_the_head(serve, caplog):
     serve("good")
-    published = golden_classifier()
+    published = golden_classifier(ParCNetXS, "parcnet_xs")
     x = image(64)
     with caplog.at_level(logging.INFO, "keras_parc"):
-        headless = ParCNetS(weights="imagenet", include_top=False, pooling="avg", input_shape=SMALL)
-    assert "weights='imagenet': everything but the head is loaded." in caplog.text
+        headless = ParCNetXS(weights="small", include_top=False, pooling="avg", input_shape=SMALL)
+    assert "weights='small': everything but the head is loaded." in caplog.text
     pooled = keras.Model(published.input, published.get_layer("head_pool").output)
     assert error(run(headless, x), run(pooled, x)) <= TOLERANCE
 
     caplog.clear()
-    ten = ParCNetS(weights="imagenet", classes=10, input_shape=SMALL, output_stride=16)
+    ten = ParCNetXS(weights="small", classes=10, input_shape=SMALL, output_stride=16)
     assert "everything but predictions is loaded; these layers keep their random" in caplog.text
     for layer in published.layers:
         if layer.weights and layer.name != "predictions":
@@ -108,13 +107,13 @@ def test_everything_but_the_head(serve, caplog):
 
     inputs = keras.Input(SMALL)
     own = keras.layers.Conv2D(3, 1, name="mine")(inputs)  # layers before the model are left alone
-    before = ParCNetS(weights="imagenet", include_top=False, input_tensor=own)
+    before = ParCNetXS(weights="small", include_top=False, input_tensor=own)
     np.testing.assert_array_equal(
         before.get_layer("stem_conv").kernel, published.get_layer("stem_conv").kernel
     )
 
     rgb = np.random.default_rng(0).integers(0, 256, (1, *SMALL)).astype("uint8")
-    whole = ParCNetS(weights="imagenet", include_preprocessing=True, input_shape=SMALL)
+    whole = ParCNetXS(weights="small", include_preprocessing=True, input_shape=SMALL)
     assert error(run(whole, rgb), run(published, keras_parc.preprocess_input(rgb))) <= TOLERANCE
 
 
@@ -221,11 +220,15 @@ def damage(path):
 
 def test_damaged_files_in_the_cache(serve, cache, caplog):
     server = serve("good")
-    expected = ParCNetXS(weights="small", input_shape=SMALL).get_weights()
+    model = ParCNetXS(weights="small", input_shape=SMALL)
+    expected = model.get_weights()
     converted, record, source, _ = (cache / name for name in kept(cache))
 
     def loads(requests):
-        weights = ParCNetXS(weights="small", input_shape=SMALL).get_weights()
+        """What a model's constructor does, with one model for all."""
+        model.set_weights([np.zeros_like(value) for value in expected])
+        load_preset(model, presets.PRESETS[-1], preset_file(presets.PRESETS[-1]))
+        weights = model.get_weights()
         assert all(np.array_equal(a, b) for a, b in zip(weights, expected, strict=True))
         assert len(server.requests) == requests
 
@@ -243,7 +246,7 @@ def test_damaged_files_in_the_cache(serve, cache, caplog):
     damage(source)
     serve("missing")
     with pytest.raises(DownloadError, match="404"):
-        ParCNetXS(weights="small", input_shape=SMALL)
+        preset_file(presets.PRESETS[-1])
     serve("good")
     loads(requests=4)
 
@@ -322,17 +325,7 @@ import keras_parc
 
 def child(code, **more):
     """Start a Python process that knows the presets of this one."""
-    environment = os.environ | {
-        "PRESETS": repr(presets.PRESETS),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD + code],
-        env=environment | more,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Child(CHILD + code, PRESETS=repr(presets.PRESETS), **more)
 
 
 LOAD = """
