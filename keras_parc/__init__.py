@@ -1,4 +1,4 @@
-"""keras_parc: from a Keras vision model to a fast, correct int8 `.tflite`, with ParC-Net as its zoo.
+"""From a Keras vision model to a fast, correct int8 `.tflite`, with ParC-Net as the model zoo.
 
 The public names are those of `__init__.pyi`; each is imported at its first use, so that importing
 the package takes no time.

@@ -26,7 +26,7 @@ def images_and_masks(count, seed):
 
 
 def backbone(side=SIDE):
-    """Stages of a few channels, named as those of the zoo; the last has a global view."""
+    """Stages of a few channels, registered below; the last has a global view."""
     image = keras.Input((side, side, 3))
     x = keras.layers.Rescaling(1 / 128, -1)(image)
     x = conv_norm_act(x, 8, 3, 2, name="stem")
@@ -34,6 +34,11 @@ def backbone(side=SIDE):
         x = inverted_residual(x, width, 2, f"stage{stage}_ir1", expansion=2)
     x = ParCH(8, name="stage5_h1")(ParCV(8, name="stage5_v1")(x))
     return keras.Model(image, conv_norm_act(x, 24, name="stage5_fusion"))
+
+
+LEVELS = {f"P{stage}": f"stage{stage}_ir1_project_bn" for stage in (2, 3, 4)}
+LEVELS["P5"] = "stage5_fusion_act"
+keras_parc.register_model(backbone, key="squares_backbone", levels=LEVELS, listed=False)
 
 
 @functools.cache

@@ -87,12 +87,36 @@ class Ablation:
 _NO_POSITION = "without position embedding"
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation(1, "classification", "MobileViT-S", "mobilevit_s", 5.6, 78.4),
-    Ablation(2, "classification", "kernels of 1/4 of the side", "parc_net_s", 5.0, None, variant="big_1_4"),
-    Ablation(3, "classification", "kernels of 1/2 of the side", "parc_net_s", 5.0, None, variant="big_1_2"),
-    Ablation(4, "classification", "without MetaFormer", "parc_net_s", 5.3, None, variant="no_meta_former"),
     Ablation(
-        5, "classification", "without channel attention", "parc_net_s", 5.0, None
-    , variant="no_attention"),
+        2,
+        "classification",
+        "kernels of 1/4 of the side",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="big_1_4",
+    ),
+    Ablation(
+        3,
+        "classification",
+        "kernels of 1/2 of the side",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="big_1_2",
+    ),
+    Ablation(
+        4, "classification", "without MetaFormer", "parc_net_s", 5.3, None, variant="no_meta_former"
+    ),
+    Ablation(
+        5,
+        "classification",
+        "without channel attention",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="no_attention",
+    ),
     Ablation(6, "classification", _NO_POSITION, "parc_net_s", 5.0, None, variant="no_position"),
     Ablation(7, "classification", "ParC-Net-S", "parc_net_s", 5.0, 78.6),
     Ablation(8, "detection", "MobileViT-S", "mobilevit_s", 5.7, 27.7),
@@ -106,4 +130,6 @@ ABLATIONS: tuple[Ablation, ...] = (
 
 def whole(row: Ablation) -> Ablation:
     """The row of the same task that leaves nothing out, which the others are compared with."""
-    return next(r for r in ABLATIONS if (r.task, r.model, r.variant) == (row.task, "parc_net_s", ""))
+    return next(
+        r for r in ABLATIONS if (r.task, r.model, r.variant) == (row.task, "parc_net_s", "")
+    )

@@ -185,7 +185,7 @@ def _open_folder(folder: Path):
 def _named(name: str, data_dir):
     import tensorflow_datasets as tfds
 
-    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers it)
+    import keras_parc.data.sets.digit_scenes
     import keras_parc.data.sets.voc_segmentation  # noqa: F401 (registers it)
 
     if data_dir is None and name.partition("/")[0] == "digit_scenes":
@@ -200,7 +200,7 @@ def _named(name: str, data_dir):
 
 
 def generated_folder() -> Path:
-    """Where digit scenes are made unless a folder is named: TFDS_DATA_DIR, or among temporary files.
+    """Where digit scenes are made by default: TFDS_DATA_DIR, or a folder of temporary files.
 
     Example:
         >>> generated_folder().is_absolute()

@@ -204,7 +204,9 @@ def detections(
         if not 0 <= share <= 1:
             raise ValueError(f"`{name}` must be 0 to 1, got {share}.")
     if per_class < 1 or (max_boxes is not None and max_boxes < 1):
-        raise ValueError(f"`per_class` and `max_boxes` must be at least 1, got {per_class} and {max_boxes}.")
+        raise ValueError(
+            f"`per_class` and `max_boxes` must be at least 1, got {per_class} and {max_boxes}."
+        )
     deltas = ops.convert_to_tensor(outputs["boxes"], "float32")
     logits = ops.convert_to_tensor(outputs["scores"], "float32")
     expected = (deltas.shape[0], len(anchors))

@@ -162,7 +162,7 @@ def _checked(
     path = os.fspath(weights)
     # A name, even where a folder "imagenet" lies about.
     if isinstance(weights, str) and not {os.sep, "."} & set(weights):
-        presets = entry.presets if entry else ()
+        presets = entry.all_presets if entry else ()
         return find_preset(presets, entry.name if entry else None, weights, include_top)
     if not os.path.exists(path):
         raise FileNotFoundError(

@@ -16,7 +16,6 @@ from keras_parc.models.features import STRIDES, copied, features, layers_by_leve
 from keras_parc.models.parc_net import ParCNetS
 from keras_parc.models.registry import find_model, register_model
 from keras_parc.weights import names
-from keras_parc.weights.presets import published
 
 ATROUS_RATES = (6, 12, 18)  # at output stride 16
 WIDTH = 256
@@ -200,7 +199,6 @@ def low_resolution(model: keras.Model) -> keras.Model:
     input_size=(512, 512),
     levels=find_model("ParCNetS").levels,
     class_layers=(LOGITS,),
-    presets=published("DeepLabV3ParCNetS"),
     name_map=names.deeplab_v3_parc_net,
 )
 def DeepLabV3ParCNetS(

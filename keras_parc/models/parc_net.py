@@ -22,7 +22,6 @@ from keras_parc.layers.blocks import (
 from keras_parc.models.classifier import image_classifier
 from keras_parc.models.registry import register_model
 from keras_parc.weights import names
-from keras_parc.weights.presets import published
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,6 @@ def ParCNetXS(
     levels=LEVELS,
     name_map=names.parc_net,
     variants=ABLATION,
-    presets=published("ParCNetS"),
 )
 def ParCNetS(
     include_top: bool = True,

@@ -1,8 +1,8 @@
 """The registry: one entry for each model, which every table, command, test and page asks.
 
-A file of this folder registers its constructors with `register_model`; a model of yours joins by the
-same call and then has what the others have: recipes name it, `features` finds its maps, heads build
-on it, commands and comparisons know it.
+A file of this folder registers its constructors with `register_model`; a model of yours joins by
+the same call and then has what the others have: recipes name it, `features` finds its maps, heads
+build on it, commands and comparisons know it.
 """
 
 import dataclasses
@@ -16,7 +16,8 @@ from typing import Any
 
 import keras
 
-from keras_parc.weights.presets import Preset
+from keras_parc.weights import presets
+from keras_parc.weights.presets import Preset, published
 
 TASKS = ("classification", "detection", "segmentation")
 _ENTRIES: dict[str, "ModelEntry"] = {}
@@ -38,7 +39,7 @@ class ModelEntry:
             the name of the layer whose output is that level.
         class_layers: Names of the layers whose size depends on the number of classes.
         variants: Named settings of the constructor, such as the rows of the paper's ablation.
-        presets: Published weights.
+        presets: Published weights it brings along, beside those of `weights/presets.py`.
         recipes: Training runs it brings along: name to the fields of a `Recipe` that differ.
         name_map: A function of a model, a layer and a variable that gives the tensor's name in the
             authors' checkpoints; None where there are none.
@@ -59,6 +60,11 @@ class ModelEntry:
     recipes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     name_map: Callable[[keras.Model, keras.layers.Layer, Any], str] | None = None
     listed: bool = True
+
+    @property
+    def all_presets(self) -> tuple[Preset, ...]:
+        """The authors' weights, and those the model brings along."""
+        return (*published(self.name), *self.presets)
 
     def __post_init__(self):
         if self.task not in TASKS:
@@ -190,7 +196,8 @@ def list_presets() -> tuple[Preset, ...]:
         >>> [preset.weights for preset in keras_parc.list_presets() if preset.model == "ParCNetS"]
         ['imagenet', 'coco', 'voc']
     """
-    return tuple(preset for entry in list_models() for preset in entry.presets)
+    own = (preset for entry in list_models() for preset in entry.presets)
+    return (*presets.PRESETS, *own)
 
 
 def levels_of(model: keras.Model) -> dict[str, str]:

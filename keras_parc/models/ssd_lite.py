@@ -22,7 +22,6 @@ from keras_parc.models.parc_net import ParCNetS
 from keras_parc.models.registry import find_model, register_model
 from keras_parc.support.random_state import undisturbed
 from keras_parc.weights import names
-from keras_parc.weights.presets import published
 
 
 def SSDLite(
@@ -111,7 +110,6 @@ def SSDLite(
     input_size=(320, 320),
     levels=find_model("ParCNetS").levels,
     class_layers=tuple(f"head{number}_scores" for number in range(1, 7)),
-    presets=published("SSDParCNetS"),
     name_map=names.ssd_parc_net,
 )
 def SSDParCNetS(
@@ -185,8 +183,11 @@ def _pyramid(backbone: keras.Model, names: tuple[str, ...]) -> keras.Model:
             "`feature_names` must be layers of maps (batch, height, width, channels), got "
             f"{[each.shape for each in pyramid.output.values()]}."
         )
-    with undisturbed():  # so that the heads draw the same weights whatever the backbone
-        return copied(pyramid)
+    with undisturbed():  # the heads draw the same weights as on the backbone itself
+        copy_of = copied(pyramid)
+    for new, old in zip(copy_of.variables, pyramid.variables, strict=True):
+        new.assign(old)  # the states of Dropout too
+    return copy_of
 
 
 def _xavier(x: Tensor) -> initializers.Initializer:

@@ -22,8 +22,10 @@ from keras_parc import (
 )
 from keras_parc.lite.rewrite.importing import import_model
 
-xs = functools.partial(ParCNetXS, classes=7, classifier_activation=None)
-s = functools.partial(ParCNetS, classes=7, classifier_activation=None)
+xs = functools.partial(
+    ParCNetXS, classes=7, classifier_activation=None, include_preprocessing=False
+)
+s = functools.partial(ParCNetS, classes=7, classifier_activation=None, include_preprocessing=False)
 
 
 def test_norm_folds_into_the_convolution_before():
@@ -270,20 +272,36 @@ def test_models_inside_models_and_shared_layers():
 WHOLE = {
     "xs": lambda: xs(input_shape=(64, 96, 3)),
     "s": lambda: s(input_shape=(96, 64, 3)),
-    "h": lambda: ParCNetH(input_shape=(64, 64, 3), classes=7),
-    "mobilevit": lambda: MobileViTS(input_shape=(96, 72, 3), classes=7),
+    "h": lambda: ParCNetH(input_shape=(64, 64, 3), classes=7, include_preprocessing=False),
+    "mobilevit": lambda: MobileViTS(
+        input_shape=(96, 72, 3), classes=7, include_preprocessing=False
+    ),
     "big_1/2": lambda: s(input_shape=(64, 96, 3), kernel="big_1/2"),
     "big_1/4": lambda: xs(input_shape=(64, 96, 3), kernel="big_1/4"),
     "no_meta_former": lambda: xs(input_shape=(64, 64, 3), meta_former=False),
     "no_attention": lambda: xs(input_shape=(64, 64, 3), channel_attention=False),
     "no_position": lambda: xs(input_shape=(96, 64, 3), position_embedding=False),
-    "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
-    "pooled": lambda: ParCNetXS(include_top=False, pooling="max", input_shape=(33, 47, 3)),
-    "stride_8": lambda: ParCNetXS(include_top=False, input_shape=(96, 64, 3), output_stride=8),
-    "resnet": lambda: ParCResNet50(input_shape=(100, 224, 3), classes=7),
-    "mobilenet": lambda: ParCMobileNetV2(input_shape=(224, 96, 3), classes=7),
-    "convnext": lambda: ParCConvNeXtXT(input_shape=(100, 224, 3), classes=7),
-    "features": lambda: keras_parc.features(ParCNetS(input_shape=(64, 96, 3))),
+    "no_top": lambda: ParCNetXS(
+        include_top=False, input_shape=(100, 68, 3), include_preprocessing=False
+    ),
+    "pooled": lambda: ParCNetXS(
+        include_top=False, pooling="max", input_shape=(33, 47, 3), include_preprocessing=False
+    ),
+    "stride_8": lambda: ParCNetXS(
+        include_top=False, input_shape=(96, 64, 3), output_stride=8, include_preprocessing=False
+    ),
+    "resnet": lambda: ParCResNet50(
+        input_shape=(100, 224, 3), classes=7, include_preprocessing=False
+    ),
+    "mobilenet": lambda: ParCMobileNetV2(
+        input_shape=(224, 96, 3), classes=7, include_preprocessing=False
+    ),
+    "convnext": lambda: ParCConvNeXtXT(
+        input_shape=(100, 224, 3), classes=7, include_preprocessing=False
+    ),
+    "features": lambda: keras_parc.features(
+        ParCNetS(input_shape=(64, 96, 3), include_preprocessing=False)
+    ),
 }
 
 

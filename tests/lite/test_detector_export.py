@@ -163,7 +163,9 @@ def test_the_device_tool(detector_files, found_by_keras, quantize, tmp_path):
 
 def test_wrong_arguments(tmp_path):
     model = squares.new_detector()
-    classifier = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+    classifier = keras_parc.ParCNetXS(
+        input_shape=(32, 32, 3), classes=2, include_preprocessing=False
+    )
     path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match="`most` must be at least 1, got 0"):
         keras_parc.Postprocess(max_boxes=0)

@@ -81,7 +81,9 @@ def pooled():
 def circulant(tmp_path_factory):
     """ParC-Net-XS with circular convolutions as matrices and as convolutions."""
     keras.utils.set_random_seed(0)
-    model = keras_parc.ParCNetXS(input_shape=(96, 80, 3), classes=4, classifier_activation=None)
+    model = keras_parc.ParCNetXS(
+        input_shape=(96, 80, 3), classes=4, classifier_activation=None, include_preprocessing=False
+    )
     path = tmp_path_factory.mktemp("circulant") / "float.tflite"
     content = keras_parc.to_tflite(model, path).read_bytes()
     assert "BATCH_MATMUL" in {each.name for each in TracedFile(content).operations}
@@ -99,7 +101,12 @@ def largest_difference(content):
 @pytest.mark.parametrize(
     ("build", "settings"),
     [
-        (lambda: keras_parc.MobileViTS(input_shape=(64, 64, 3), classes=4), {"rewrite": False}),
+        (
+            lambda: keras_parc.MobileViTS(
+                input_shape=(64, 64, 3), classes=4, include_preprocessing=False
+            ),
+            {"rewrite": False},
+        ),
         (pooled, {}),
     ],
     ids=["attention", "pooled"],

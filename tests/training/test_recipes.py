@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-import keras_parc.models.zoo as zoo
+from keras_parc.models.registry import find_model
 from keras_parc.training.compiling import rate_schedule
-from keras_parc.training.recipes import Recipe, find_recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, list_recipes, override
 from keras_parc.training.sampler import batch_of, epoch_plan
 from keras_parc.training.schedule import WarmUpCosine, learning_rate
 
@@ -100,7 +100,7 @@ def test_plan_is_uniform_and_a_function_of_seed_and_epoch():
 def test_training_loss_is_the_authors():
     logits, target = GOLDEN["label_smoothing/logits"], GOLDEN["label_smoothing/target"]
     truth = np.eye(1000, dtype="float32")[target]
-    smoothing = find_recipe("parc_net_s_imagenet").label_smoothing
+    smoothing = find_recipe("parc_net_s_imagenet").options.label_smoothing
     for value, name in ((smoothing, "train_loss"), (0.0, "eval_loss")):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=value)
         theirs = float(GOLDEN[f"label_smoothing/{name}"])
@@ -108,12 +108,15 @@ def test_training_loss_is_the_authors():
 
 
 def test_published_recipes():
-    s, h, m = (RECIPES[f"{name}_imagenet"] for name in ("parc_net_s", "parc_net_h", "mobilevit_s"))
+    s, h, m = (
+        find_recipe(f"{name}_imagenet") for name in ("parc_net_s", "parc_net_h", "mobilevit_s")
+    )
     assert (s.weight_decay, h.weight_decay, m.weight_decay) == (0.025, 0.05, 0.01)
     assert (m.start_rate, m.peak_rate, m.end_rate) == (2e-4, 2e-3, 2e-4)
     assert s.batch * s.replicas == 1024
-    assert find_recipe("parc_net_xs_imagenet").model in zoo.MODELS
-    for recipe in RECIPES.values():
+    assert list_recipes()
+    for recipe in list_recipes():
+        assert find_model(recipe.model).task in ("classification", recipe.task)
         assert Recipe.from_json(recipe.to_json()) == recipe
 
 
@@ -127,25 +130,27 @@ def test_overrides():
             "clip_norm=1",
             "data=a folder",
             "mixup=0.2",
+            "model.kernel=big_1/4",
+            "model.channel_attention=false",
         ],
     )
     assert (recipe.epochs, recipe.sizes, recipe.decay_all) == (10, (64, 96), False)
     assert recipe.clip_norm == 1.0
     assert isinstance(recipe.clip_norm, float)
-    assert (recipe.data, recipe.augmentation.mixup) == ("a folder", 0.2)
+    assert recipe.model_arguments == {"kernel": "big_1/4", "channel_attention": False}
+    assert (recipe.data, recipe.options.augmentation.mixup) == ("a folder", 0.2)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("epochs", "Expected field=value"),
-        ("epoch=3", "one of the fields name, model"),
+        ("epoch=3", "no field 'epoch'. Did you mean 'epochs'"),
         ("epochs=many", "`epochs` must be of type int, got 'many'"),
         ("epochs=0", "`epochs` must be at least 1"),
         ("decay_all=maybe", "must be true or false"),
-        ("sizes=64,big", "numbers parted by commas"),
+        ("sizes=64,big", "numbers separated by commas"),
         ("sizes=16,64", "sides of at least 32"),
-        ("model=resnet", "one of"),
         ("ema_momentum=1", "less than 1"),
         ("mixed_precision=int8", "must be one of"),
         ("scale=0.5,0.1", "0 < least <= largest"),

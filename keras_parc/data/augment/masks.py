@@ -86,7 +86,7 @@ def training_pair(
     mask: tf.Tensor,
     size: tf.Tensor | tuple[int, int],
     seed: tf.Tensor,
-    augmentation: MaskAugmentation = MaskAugmentation(),
+    augmentation: MaskAugmentation,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resize, crop and flip an image and its mask.
 
