@@ -154,9 +154,9 @@ def export(
     loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
-    about["task"] = "detect" if is_detector(loaded) else "classify"
+    about["task"] = "detection" if is_detector(loaded) else "classification"
     if is_segmenter(loaded):
-        about |= {"task": "segment", "activation": "softmax"}  # the file has logits
+        about |= {"task": "segmentation", "activation": "softmax"}  # the file has logits
     tables = export_with_summary(
         loaded,
         out,
