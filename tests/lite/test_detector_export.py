@@ -180,7 +180,7 @@ def test_wrong_arguments(tmp_path):
         keras_parc.to_tflite(model, path, metadata=wrong)
     assert not list(tmp_path.iterdir())
     keras_parc.to_tflite(classifier, path)
-    with pytest.raises(ValueError, match="is no detector with post-processing inside"):
+    with pytest.raises(ValueError, match="is not a detector with post-processing inside"):
         keras_parc.TFLiteDetector(path)
     both = keras.Model(classifier.input, [classifier.output, classifier.layers[5].output])
     keras_parc.to_tflite(both, path)

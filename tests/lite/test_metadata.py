@@ -245,7 +245,7 @@ def test_input_must_be_an_image(tmp_path):
 
 
 def test_metadata_twice(classifier):
-    with pytest.raises(ValueError, match="has metadata already"):
+    with pytest.raises(ValueError, match="already has metadata"):
         add_metadata(add_metadata(classifier, FULL), FULL)
 
 

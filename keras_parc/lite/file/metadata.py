@@ -125,9 +125,9 @@ def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None 
         The new content; the model computes the same.
 
     Raises:
-        ValueError: `content` is no such file or has metadata already, the labels are not as many as
-            the classes, or a uint8 input is not quantized as `mean` and `std` say (clients pass it
-            the pixels as they are).
+        ValueError: `content` is not such a file or already has metadata, the labels are not as many
+            as the classes, or a uint8 input is not quantized as `mean` and `std` say (clients pass
+            it the pixels as they are).
 
     Example:
         >>> import keras_parc, tempfile
@@ -142,7 +142,7 @@ def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None 
 
     model = schema.ModelT.InitFromObj(_model(content))
     if any(entry.name == ENTRY.encode() for entry in model.metadata or []):
-        raise ValueError("The file has metadata already; export the model again.")
+        raise ValueError("The file already has metadata; export the model again.")
     table = encode("ModelMetadata", _describe(model, metadata, anchors), b"M001")
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = np.frombuffer(table, np.uint8)
