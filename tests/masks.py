@@ -12,7 +12,7 @@ from keras_parc.models.losses import pixel_cross_entropy
 from squares import SIDE, scenes
 
 LABELS = ["background", "dark", "bright"]
-METADATA = keras_parc.Metadata(task="segment", activation="softmax", labels=LABELS)
+METADATA = keras_parc.Metadata(task="segmentation", activation="softmax", labels=LABELS)
 
 
 def images_and_masks(count, seed):

@@ -10,7 +10,7 @@ import keras_parc
 
 SIDE = 64
 LABELS = ["dark", "bright"]
-METADATA = keras_parc.Metadata(task="detect", labels=LABELS)
+METADATA = keras_parc.Metadata(task="detection", labels=LABELS)
 
 
 def scenes(count, seed):

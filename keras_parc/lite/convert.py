@@ -137,12 +137,12 @@ def to_tflite(
 
 
 def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:
-    if detects != (metadata.task == "detect"):
+    if detects != (metadata.task == "detection"):
         raise ValueError(
             f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
         )
     if not detects:
-        rank = 2 if metadata.task == "classify" else 4
+        rank = 2 if metadata.task == "classification" else 4
         shapes = [tuple(each.shape) for each in model.outputs]
         if len(shapes) != 1 or len(shapes[0]) != rank:
             raise ValueError(
@@ -150,7 +150,7 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
                 f"rank {rank}; {model.name!r} has {shapes}."
             )
     classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
-    if len(metadata.labels) != classes:
+    if metadata.labels and len(metadata.labels) != classes:
         raise ValueError(
             f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
             "classes."

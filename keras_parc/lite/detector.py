@@ -54,7 +54,12 @@ class Postprocess:
 
 
 def is_detector(model: keras.Model) -> bool:
-    """Whether a model has the outputs of an `SSDLite`."""
+    """Whether a model has the outputs of an `SSDLite`.
+
+    Example:
+        >>> is_detector(keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]))
+        False
+    """
     output = getattr(model, "output", None)  # a Sequential model may have none
     return isinstance(output, dict) and set(output) == {"boxes", "scores"}
 

@@ -41,7 +41,7 @@ def export_with_summary(
         model: As for `to_tflite`.
         path: As for `to_tflite`.
         quantize: As for `to_tflite`.
-        calibration: As for `to_tflite`; without int8, the images for the comparison alone.
+        calibration: As for `to_tflite`; without int8, they only serve the comparison.
         input_size: As for `to_tflite`.
         io: As for `to_tflite`.
         target: As for `to_tflite`.

@@ -157,7 +157,7 @@ def convnext_class(name: str) -> type:
     "keras",
     "keras.optimizers.Optimizer._get_variable_index",
     "The place of a variable in the optimizer's list. An override of the public `update_step` gets "
-    "the variable alone.",
+    "only the variable.",
 )
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
     """The place of a variable among those that an optimizer was built with."""
@@ -203,7 +203,7 @@ def mlir_quantize(content: bytes, **settings) -> bytes:
     "ai-edge-litert",
     "ai_edge_litert.interpreter.Interpreter._get_ops_details",
     "The operations of a file, and which of them a delegate took over. The public interface lists "
-    "tensors alone.",
+    "only tensors.",
 )
 def operation_details(interpreter: Any) -> list[dict]:
     """The operations of an interpreter: "index", "op_name", "inputs" and "outputs" of each."""

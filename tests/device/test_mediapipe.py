@@ -104,7 +104,7 @@ def test_normalization_is_applied(tmp_path):
 
 def test_detector(tmp_path):
     content = Path(convert(tmp_path / "plain.tflite", detector)).read_bytes()
-    content = add_metadata(content, Metadata(labels=["cat", "dog"], task="detect"))
+    content = add_metadata(content, Metadata(labels=["cat", "dog"], task="detection"))
     answer = mediapipe("detect", content, np.zeros((1, 40, 80, 3), np.uint8), tmp_path)
     # The boxes are 0..1 of an image of 80 x 40 pixels: left, top, width, height.
     found = [["cat", 0.25, [0, 0, 20, 20]], ["dog", 0.75, [40, 20, 40, 20]]]
@@ -168,7 +168,7 @@ def test_segmenter(tmp_path):
         return tf.concat([8 * bright, 8 - 8 * bright], -1)
 
     content = Path(convert(tmp_path / "plain.tflite", logits)).read_bytes()
-    metadata = Metadata(labels=["light", "dark"], task="segment", activation="softmax")
+    metadata = Metadata(labels=["light", "dark"], task="segmentation", activation="softmax")
     images = np.zeros((1, SIDE, SIDE, 3), np.uint8)
     images[:, :, : SIDE // 2] = 255
     answer = mediapipe("segment", add_metadata(content, metadata), images, tmp_path)

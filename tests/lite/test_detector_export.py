@@ -167,20 +167,22 @@ def test_wrong_arguments(tmp_path):
         input_shape=(32, 32, 3), classes=2, include_preprocessing=False
     )
     path = tmp_path / "model.tflite"
-    with pytest.raises(ValueError, match="`most` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`max_boxes` must be at least 1, got 0"):
         keras_parc.Postprocess(max_boxes=0)
     with pytest.raises(ValueError, match="`iou_threshold` must be 0 to 1, got 2"):
         keras_parc.Postprocess(iou_threshold=2)
     with pytest.raises(ValueError, match="`postprocess` is for an `SSDLite`"):
         keras_parc.to_tflite(classifier, path, postprocess=keras_parc.Postprocess())
-    with pytest.raises(ValueError, match="for the task 'classify', which 'ssd_lite' does not do"):
+    with pytest.raises(
+        ValueError, match="for the task 'classification', which 'ssd_lite' does not do"
+    ):
         keras_parc.to_tflite(model, path, metadata=keras_parc.Metadata(labels=squares.LABELS))
-    wrong = keras_parc.Metadata(task="detect", labels=["a"])
+    wrong = keras_parc.Metadata(task="detection", labels=["a"])
     with pytest.raises(ValueError, match="has 1 labels, but 'ssd_lite' has 2 classes"):
         keras_parc.to_tflite(model, path, metadata=wrong)
     assert not list(tmp_path.iterdir())
     keras_parc.to_tflite(classifier, path)
-    with pytest.raises(ValueError, match="is no detector with post-processing inside"):
+    with pytest.raises(ValueError, match="is not a detector with post-processing inside"):
         keras_parc.TFLiteDetector(path)
     both = keras.Model(classifier.input, [classifier.output, classifier.layers[5].output])
     keras_parc.to_tflite(both, path)

@@ -145,7 +145,7 @@ def test_uint8_input_quantized_otherwise(tmp_path):
 
 def test_detector(tmp_path):
     plain = Path(convert(tmp_path / "plain.tflite", detector)).read_bytes()
-    metadata = Metadata(labels=["cat", "dog"], task="detect")
+    metadata = Metadata(labels=["cat", "dog"], task="detection")
     path = write(tmp_path / "model.tflite", add_metadata(plain, metadata))
     assert read_metadata(path) == metadata
     (graph,) = table(path.read_bytes())["subgraph_metadata"]
@@ -160,9 +160,30 @@ def test_detector(tmp_path):
     assert shapes[list(outputs).index("number of detections")] == [1]
 
 
+def test_classes_without_names(classifier, tmp_path):
+    metadata = Metadata(description="four classes")
+    path = write(tmp_path / "model.tflite", add_metadata(classifier, metadata))
+    assert read_metadata(path) == metadata
+    assert read_metadata(path).labels == ()
+    assert not zipfile.is_zipfile(path)
+    (graph,) = table(path.read_bytes())["subgraph_metadata"]
+    assert "associated_files" not in graph["output_tensor_metadata"][0]
+    detections = Path(convert(tmp_path / "plain.tflite", detector)).read_bytes()
+    path.write_bytes(add_metadata(detections, Metadata(task="detection")))
+    assert (read_metadata(path).task, read_metadata(path).labels) == ("detection", ())
+
+
+@pytest.mark.parametrize(
+    ("old", "task"),
+    [("classify", "classification"), ("detect", "detection"), ("segment", "segmentation")],
+)
+def test_earlier_words_for_tasks(old, task):
+    assert Metadata(task=old) == Metadata(task=task)
+
+
 def test_segmenter(tmp_path):
     path = convert(tmp_path / "plain.tflite", lambda image: image[:, ::2, ::2, :2])
-    metadata = Metadata(labels=["cat", "dog"], task="segment", activation="softmax")
+    metadata = Metadata(labels=["cat", "dog"], task="segmentation", activation="softmax")
     content = add_metadata(Path(path).read_bytes(), metadata)
     assert read_metadata(write(tmp_path / "model.tflite", content)) == metadata
     (graph,) = table(content)["subgraph_metadata"]
@@ -190,7 +211,7 @@ def test_segmenter(tmp_path):
         ({"std": 0}, "`std` above 0"),
         ({"task": "draw"}, "`task` must be one of"),
         ({"activation": "softmax"}, "`activation` must be one of"),
-        ({"task": "segment", "activation": "relu"}, "`activation` must be one of"),
+        ({"task": "segmentation", "activation": "relu"}, "`activation` must be one of"),
     ],
 )
 def test_argument_out_of_range(change, message):
@@ -203,7 +224,7 @@ def test_frozen():
         FULL.name = "other"
 
 
-@pytest.mark.parametrize("labels", [[], HALVES[:3], [*HALVES, "more"]])
+@pytest.mark.parametrize("labels", [HALVES[:3], [*HALVES, "more"]])
 def test_labels_must_match_classes(classifier, labels):
     message = f"must name each of the model's 4 classes, got {len(labels)}"
     with pytest.raises(ValueError, match=message):
@@ -212,9 +233,9 @@ def test_labels_must_match_classes(classifier, labels):
 
 def test_wrong_task(classifier):
     with pytest.raises(ValueError, match="segmenter has one output"):
-        add_metadata(classifier, Metadata(labels=HALVES, task="segment"))
+        add_metadata(classifier, Metadata(labels=HALVES, task="segmentation"))
     with pytest.raises(ValueError, match="detector has four outputs"):
-        add_metadata(classifier, Metadata(labels=HALVES, task="detect"))
+        add_metadata(classifier, Metadata(labels=HALVES, task="detection"))
 
 
 def test_input_must_be_an_image(tmp_path):
@@ -224,7 +245,7 @@ def test_input_must_be_an_image(tmp_path):
 
 
 def test_metadata_twice(classifier):
-    with pytest.raises(ValueError, match="has metadata already"):
+    with pytest.raises(ValueError, match="already has metadata"):
         add_metadata(add_metadata(classifier, FULL), FULL)
 
 
@@ -253,7 +274,7 @@ def test_another_writer(tmp_path):
     attach_metadata(path, [127.5], [127.5], ["probability"], HALVES)
     metadata = read_metadata(path)
     assert (metadata.mean, metadata.std) == ((127.5,), (127.5,))
-    assert metadata.task == "classify"
+    assert metadata.task == "classification"
 
 
 def test_damaged_file(classifier, tmp_path):

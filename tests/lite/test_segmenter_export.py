@@ -139,7 +139,7 @@ def test_int8_is_as_good_as_keras(segmenter_files, kind):
 def test_the_file_says_what_it_is(segmenter_files, tmp_path):
     for path in segmenter_files.values():
         assert keras_parc.read_metadata(path) == masks.METADATA
-    wrong = keras_parc.Metadata(task="segment", labels=["a", "b"])
+    wrong = keras_parc.Metadata(task="segmentation", labels=["a", "b"])
     with pytest.raises(ValueError, match=r"2 labels, but .* has 3 classes"):
         keras_parc.to_tflite(masks.segmenter(), tmp_path / "m.tflite", metadata=wrong)
     of_classifier = keras_parc.Metadata(labels=masks.LABELS)
@@ -188,7 +188,7 @@ def test_export_command(run_cli, tmp_path):
     assert "XNNPACK partitions" in printed
     found = keras_parc.read_metadata(out)
     assert (found.task, found.activation, found.labels) == (
-        "segment",
+        "segmentation",
         "softmax",
         tuple(masks.LABELS),
     )

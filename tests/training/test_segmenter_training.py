@@ -149,4 +149,4 @@ def test_the_demonstration(run_cli, tmp_path):
     assert report["agreement_with_keras"]["fp32"] > 0.999
     assert set(report["mean_iou"]) == {"keras", "fp32", "int8"}
     assert (out / "report.png").stat().st_size > 50_000
-    assert keras_parc.read_metadata(out / "model_int8.tflite").task == "segment"
+    assert keras_parc.read_metadata(out / "model_int8.tflite").task == "segmentation"

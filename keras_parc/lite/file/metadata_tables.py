@@ -2,8 +2,8 @@
 
 The tables are `metadata_schema.fbs` 1.5.0 and those of image segmenters and object detectors of
 https://github.com/google-ai-edge/mediapipe/tree/master/mediapipe/tasks/metadata. Packages that
-carry generated code for them bring OpenCV and matplotlib (mediapipe) or stop at Python 3.11
-(tflite-support); the flatbuffers library alone needs just the list below.
+carry generated code for them depend on OpenCV and matplotlib (mediapipe) or do not install beyond
+Python 3.11 (tflite-support); with the flatbuffers library, the list below is enough.
 """
 
 import struct

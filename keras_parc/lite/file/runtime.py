@@ -124,7 +124,7 @@ class TFLiteModel(_ImageFile):
         """Run images `(n, height, width, channels)` one by one.
 
         Returns:
-            The outputs as float32, `(n, ...)`; quantized ones are brought back to real numbers.
+            The outputs as float32, `(n, ...)`; quantized values are converted to real numbers.
 
         Raises:
             ValueError: The images are not of the model's size.
@@ -151,8 +151,8 @@ class TFLiteDetector(_ImageFile):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a TensorFlow Lite model, the runtime refuses it, or it is no
-            such detector.
+        ValueError: The file is not a TensorFlow Lite model, the runtime refuses it, or it is not
+            such a detector.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -171,7 +171,7 @@ class TFLiteDetector(_ImageFile):
             self._outputs = self._interpreter.get_signature_runner().get_output_details()
         if set(self._outputs) != {"boxes", "classes", "scores", "count"}:
             raise ValueError(
-                f"{str(path)!r} is no detector with post-processing inside: its outputs are "
+                f"{str(path)!r} is not a detector with post-processing inside: its outputs are "
                 f"{sorted(self._outputs)}. Export one with `keras_parc.to_tflite`."
             )
         options = flatbuffer.read(self.path.read_bytes()).subgraphs[0].operators[-1].customOptions

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.models.inputs import model_input, takes_pixels
+
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_IMAGES = 500
 
@@ -102,8 +104,6 @@ def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
 
 
 def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterator[np.ndarray]:
-    from keras_parc.models.inputs import model_input
-
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
     if shape[-1] != 3:
@@ -117,8 +117,6 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
 
 
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
-    from keras_parc.models.inputs import takes_pixels
-
     rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
     low, high = min(image.min() for image in images), max(image.max() for image in images)
     if high == low:

@@ -62,7 +62,7 @@ def fine_tune(
 
     The model trained rounds as int8 will (`FakeQuantized`); its loss is the squared difference
     from the outputs of the float file, relative to their variance. Then both files are quantized,
-    with ranges chosen anew, and run on the images held out. The new biases are kept only if they
+    with new ranges, and run on the images held out. The new biases are kept only if they
     raise the signal-to-noise ratio there by 0.3 dB and do not lower the agreement.
 
     Args:

@@ -1,4 +1,4 @@
-"""A `.tflite` file whose tensors can all be read after a run, not its outputs alone."""
+"""A `.tflite` file of which all tensors can be read after a run, not only its outputs."""
 
 import os
 from collections.abc import Callable
@@ -146,7 +146,7 @@ class TracedFile:
         return found
 
     def activation_after(self, tensor: int) -> Function:
-        """The activation that alone reads a tensor; `identity` if there is none.
+        """The activation, if nothing else reads a tensor; `identity` otherwise.
 
         SiLU is LOGISTIC and MUL, hard SiLU is ADD of 3 with RELU6 and MUL: both read the tensor
         twice, and hardly depend on values far below zero.

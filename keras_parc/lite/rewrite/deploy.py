@@ -75,7 +75,20 @@ def deploy(
 
 
 def rewrite(graph: Graph, target: str = "litert") -> None:
-    """Apply all rules to a graph, in place, for a target of `forms.TABLE`."""
+    """Apply all rules to a graph, in place.
+
+    Args:
+        graph: What `import_model` returns.
+        target: "litert" or "portable", see `deploy`.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(image))
+        >>> graph = import_model(keras.Model(image, x), (8, 8, 3))
+        >>> rewrite(graph)
+        >>> [node.op for node in graph.nodes()]
+        [input, conv]
+    """
     apply_everywhere(
         graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
     )

@@ -13,6 +13,18 @@ def emit(graph: Graph) -> keras.Model:
 
     Operations that were kept are copied with their weights, so that the model they come from does
     not change.
+
+    Args:
+        graph: Without `CIRCULAR` nodes: `forms.lower_circulars` replaces them.
+
+    Returns:
+        A functional model.
+
+    Example:
+        >>> image = Node(operations.INPUT, [], (8, 8, 3), "image", {"dtype": "float32"})
+        >>> mean = Node(operations.MEAN, [image], (1, 1, 3), "mean")
+        >>> emit(Graph([image], [mean])).output_shape
+        (None, 1, 1, 3)
     """
     values, used = {}, set()
     for node in graph.nodes():

@@ -92,7 +92,7 @@ class Graph:
             self.outputs = [new if each is old else each for each in self.outputs]
 
     def only_reader(self, node: Node, reader: Node, consumers=None) -> bool:
-        """Whether nothing but `reader` reads `node`, which is no output either."""
+        """Whether only `reader` reads `node`, and `node` is not an output."""
         consumers = consumers or self.consumers()
         return node not in self.outputs and set(consumers[node]) == {reader}
 
@@ -113,7 +113,14 @@ def apply_everywhere(graph: Graph, *rules: Rule) -> None:
 
 
 def affine(x: Node, scale, shift, name: str) -> Node:
-    """`x * scale + shift`, both broadcast to the channels of `x`."""
+    """`x * scale + shift`, both broadcast to the channels of `x`.
+
+    Args:
+        x: The node before.
+        scale: A number or `(channels,)`.
+        shift: A number, `(channels,)` or `(height, width, channels)`.
+        name: Name of the new node.
+    """
     scale = np.broadcast_to(np.asarray(scale, "float64"), (x.channels,)).copy()
     shift = np.asarray(shift, "float64")
     if shift.ndim < 2:
@@ -122,7 +129,12 @@ def affine(x: Node, scale, shift, name: str) -> Node:
 
 
 def per_channel(shift: np.ndarray) -> np.ndarray:
-    """A shift as `(channels,)` if it is the same at all positions; any other as it is."""
+    """A shift as `(channels,)` if it is the same at all positions; any other as it is.
+
+    Example:
+        >>> per_channel(np.ones((5, 6, 4))).shape
+        (4,)
+    """
     if shift.ndim == 3:
         mean = shift.mean((0, 1))
         if np.abs(shift - mean).max() <= 1e-12 * max(np.abs(shift).max(), 1e-30):

@@ -26,6 +26,12 @@ def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
 
     Raises:
         ValueError: The model is subclassed, so that it has no graph.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> model = keras.Model(image, keras.layers.Conv2D(4, 1, activation="relu")(image))
+        >>> [node.op for node in import_model(model, (8, 8, 3)).nodes()]
+        [input, conv, activation]
     """
     model = compat.functional(model)
     if not compat.has_graph(model):

@@ -46,7 +46,7 @@ class Operation:
         linear: It has weights and a bias that can absorb a scale before or after it and a shift
             after it.
         convolution: It slides a kernel over a map, with strides, padding and dilation.
-        channelwise: Whether channel i of the result depends on channel i of the inputs alone, so
+        channelwise: Whether channel i of the result depends on channel i of the inputs only, so
             that another order of the channels passes through it.
         mixes: Whether every channel of the result depends on all channels of the input, so that
             its weights can absorb another order of them.

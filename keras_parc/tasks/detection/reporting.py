@@ -35,7 +35,7 @@ class DetectionDemo:
     def metadata(self, name: str) -> Metadata:
         """What the exported files say of themselves."""
         description = "Digits in digit scenes, with boxes."
-        return Metadata(task="detect", labels=self.names, name=name, description=description)
+        return Metadata(task="detection", labels=self.names, name=name, description=description)
 
     def measure(self, models: dict) -> dict[str, dict[str, float]]:
         """Measures of all models, shares from 0 to 1."""

@@ -39,7 +39,7 @@ class SegmentationDemo:
         """What the exported files say of themselves."""
         about = "Pixels of digits in digit scenes."
         return Metadata(
-            labels=LABELS, name=name, description=about, task="segment", activation="softmax"
+            labels=LABELS, name=name, description=about, task="segmentation", activation="softmax"
         )
 
     def measure(self, models: dict) -> dict[str, dict[str, float]]:
