@@ -114,6 +114,8 @@ def test_sigterm_saves_and_the_same_call_goes_on(changes, tmp_path):
 def test_results_are_written_down(whole):
     history = rows(whole)
     assert [row["epoch"] for row in history] == [1, 2]
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["val_loss"] < history[0]["val_loss"]
     assert set(history[0]) == {
         *("epoch", "loss", "top1", "top5", "learning_rate"),
         *("val_loss", "val_top1", "val_top5"),
