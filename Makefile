@@ -77,26 +77,26 @@ benchmark-heads: $(VENV)/.installed
 
 # Training on TensorFlow, without and with XLA, on JAX and on PyTorch: some minutes each, most of
 # them XLA's, which is why it gets smaller batches. Leave the machine alone meanwhile.
-TRAINING := keras_parc/training/results
+TRAINING := experiments/results
 benchmark-train: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps --target build/kimm --upgrade kimm==0.2.5
 	$(BIN)/pip install --quiet torch==2.13.0
 	rm -f $(TRAINING)/rates.csv $(TRAINING)/forms.csv
 	export PYTHONPATH=build/kimm; \
 	for run in "tensorflow 8" "tensorflow 2 --jit" "jax 2" "torch 8"; do set -- $$run; \
-	  KERAS_BACKEND=$$1 $(BIN)/keras-parc benchmark --train --steps 1 --batch $$2 $$3 \
+	  KERAS_BACKEND=$$1 $(BIN)/python -m experiments.training_rates --batch $$2 $$3 \
 	    --csv $(TRAINING)/rates.csv || exit; \
-	  KERAS_BACKEND=$$1 $(BIN)/keras-parc benchmark --forms --batch $$2 $$3 \
+	  KERAS_BACKEND=$$1 $(BIN)/python -m experiments.convolution_forms --batch $$2 $$3 \
 	    --csv $(TRAINING)/forms.csv || exit; done
 	$(BIN)/python docs/scripts/update_readme.py
 
-# The paper's tables and figures: trains what keras_parc/paper/results/ does not have yet, in runs of
+# The paper's tables and figures: trains what experiments/results/ does not have yet, in runs of
 # minutes, and adds it there. Stopped, it goes on.
-PAPER := keras_parc/paper/results
+PAPER := experiments/results
 paper: $(VENV)/.installed
 	mkdir -p build/paper $(PAPER)
-	cp $(PAPER)/*.csv build/paper/ 2>/dev/null || true
-	$(BIN)/keras-parc paper --out build/paper
+	cp $(PAPER)/costs.csv $(PAPER)/ablation.csv build/paper/
+	$(BIN)/python -m experiments.paper --out build/paper
 	cp build/paper/costs.csv build/paper/ablation.csv $(PAPER)/
 
 readme: $(VENV)/.installed

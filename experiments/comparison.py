@@ -17,11 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from experiments.forms import as_in_the_paper
+from experiments.convolution_forms import as_in_the_paper
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.process import conversion_process
-from keras_parc.models.mobilevit import MobileViTS
-from keras_parc.models.parc_net import ParCNetH, ParCNetS, ParCNetXS
+from keras_parc.models.registry import find_model
 from keras_parc.support.files import replacing
 
 SIZES = (160, 192, 224, 288, 320, 384, 512)
@@ -46,17 +45,15 @@ class Entry:
 def entries() -> list[Entry]:
     """All files of the comparison; MobileViT-S of the package kimm if that is installed."""
     build = {
-        "parc_net_s": ParCNetS,
-        "parc_net_xs": ParCNetXS,
-        "parc_net_h": ParCNetH,
-        "mobilevit_s": MobileViTS,
+        key: find_model(key).build
+        for key in ("parc_net_s", "parc_net_xs", "parc_net_h", "mobilevit_s")
     }
     rows = []
     for dtype in DTYPES:
-        rows.append(Entry("parc_net_s", ParCNetS, form="plain", dtype=dtype))
+        rows.append(Entry("parc_net_s", build["parc_net_s"], form="plain", dtype=dtype))
         rows += [Entry(name, each, dtype=dtype) for name, each in build.items()]
         rows += [Entry(name, each, form="portable", dtype=dtype) for name, each in build.items()]
-        rows += [Entry("parc_net_s", ParCNetS, side=side, dtype=dtype) for side in SIZES]
+        rows += [Entry("parc_net_s", build["parc_net_s"], side=side, dtype=dtype) for side in SIZES]
         if importlib.util.find_spec("kimm"):
             rows.append(Entry("kimm_mobilevit_s", _kimm, form="own", dtype=dtype))
     return rows

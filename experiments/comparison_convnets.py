@@ -15,16 +15,9 @@ import numpy as np
 from rich.console import Console
 
 from experiments.comparison import DTYPES, Entry, export
-from keras_parc.models.parc_convnext import ParCConvNeXtXT
-from keras_parc.models.parc_mobilenet_v2 import ParCMobileNetV2
-from keras_parc.models.parc_resnet import ParCResNet50
+from keras_parc.models.registry import list_models
 
 SIDE = 224
-MODELS = {
-    "resnet50": ParCResNet50,
-    "mobilenet_v2": ParCMobileNetV2,
-    "convnext_xt": ParCConvNeXtXT,
-}
 ORIGINALS = {
     "keras_resnet50": keras.applications.ResNet50,
     "keras_mobilenet_v2": keras.applications.MobileNetV2,
@@ -34,9 +27,11 @@ ORIGINALS = {
 def convnet_entries() -> list[Entry]:
     """All files of this comparison."""
     builders = {}
-    for name, build in MODELS.items():
-        builders[name] = functools.partial(build, parc=False)
-        builders[f"parc_{name}"] = build
+    for entry in list_models("classification", listed=True):
+        if "plain" in entry.variants:
+            plain = functools.partial(entry.build, **entry.variants["plain"])
+            builders[entry.key.removeprefix("parc_")] = plain
+            builders[entry.key] = entry.build
     for name, build in ORIGINALS.items():
         builders[name] = functools.partial(_original, build)
     return [

@@ -12,7 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.comparison import DTYPES, Entry, export
-from keras_parc.models.zoo import MODELS
+from keras_parc.models.deeplab_v3 import DeepLabV3
+from keras_parc.models.registry import find_model
+from keras_parc.models.ssd_lite import SSDLite
 
 BACKBONES = ("mobilevit_s", "parc_net_s")
 
@@ -34,12 +36,20 @@ HEADS = (
 )
 
 
+BUILDERS = {"ssd": SSDLite, "deeplab_v3": DeepLabV3}
+
+
+def _build(head: Head, backbone: str, **arguments):
+    built = find_model(backbone).build(include_top=False, **arguments)
+    return BUILDERS[head.name](built, head.classes)
+
+
 def head_entries() -> list[Entry]:
     """All files of this comparison."""
     return [
         Entry(
             f"{head.name}_{backbone}",
-            functools.partial(MODELS[f"{head.name}_{backbone}_new"], classes=head.classes),
+            functools.partial(_build, head, backbone),
             side=head.side,
             form=form,
             dtype=dtype,

@@ -18,7 +18,7 @@ from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.quantize import int8
-from keras_parc.lite.quantize.fine_tuning import MOST_IMAGES, fine_tune
+from keras_parc.lite.quantize.fine_tuning import MAX_IMAGES, fine_tune
 from keras_parc.support.files import replacing
 from keras_parc.tasks.classification.measuring import top_k_accuracy
 from keras_parc.tasks.outputs import class_scores
@@ -36,8 +36,8 @@ STEPS = (  # Name, part of the export, how ranges are chosen, images, what else 
     ("min/max, channels equalized", False, "minmax", 300, "equalize"),
     ("behind the activation, biases corrected", False, "mse_seen", 300, "correct_biases"),
     ("behind the activation, channels equalized", False, "mse_seen", 300, "equalize"),
-    ("min/max, fine-tuned", False, "minmax", MOST_IMAGES, "fine_tune"),
-    ("behind the activation, fine-tuned", "option", "mse_seen", MOST_IMAGES, "fine_tune"),
+    ("min/max, fine-tuned", False, "minmax", MAX_IMAGES, "fine_tune"),
+    ("behind the activation, fine-tuned", "option", "mse_seen", MAX_IMAGES, "fine_tune"),
 )
 COLUMNS = ("step", "in_export", "images", "top1_float", "top1_int8", "agreement", "logits_snr_db")
 
@@ -129,7 +129,7 @@ def main(out: str, *model_paths: str) -> None:
         model = keras.models.load_model(path, compile=False)
         config = SceneConfig(image_size=model.input_shape[1:3])
         test = digit_scenes("test", 1000, config)
-        training = digit_scenes("train", MOST_IMAGES, config).image.astype("float32")
+        training = digit_scenes("train", MAX_IMAGES, config).image.astype("float32")
         steps = measure_steps(model, training, test.image.astype("float32"), test.label)
         rows += [(model.name, *row) for row in steps]
     with replacing(Path(out)) as temporary, open(temporary, "w", newline="") as file:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.explain import Forced, match
-from keras_parc.lite.quantize.intermediate import Intermediate
+from keras_parc.lite.quantize.explain import IsolatedOperations, match
+from keras_parc.lite.quantize.traced_file import TracedFile
 
 CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 NARROWEST_CHANNEL = 1 / 64
@@ -27,15 +27,16 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
     Returns:
         The int8 file with other biases.
     """
-    reference, coarse, forced = Intermediate(content), Intermediate(quantized), Forced(content)
+    reference, coarse = TracedFile(content), TracedFile(quantized)
+    isolated = IsolatedOperations(content)
     pairs = match(reference, coarse)
     wanted = [(o, t) for place, o, t in pairs if reference.operations[place].name in CONVOLUTIONS]
     errors = dict.fromkeys((theirs for _, theirs in wanted), 0.0)
     for image in images:
         coarse.run(image)
-        forced.run({o: coarse.value(t).reshape(reference.shape(o)) for _, o, t in pairs}, image)
+        isolated.run({o: coarse.value(t).reshape(reference.shape(o)) for _, o, t in pairs}, image)
         for ours, theirs in wanted:
-            difference = coarse.value(theirs) - forced.value(ours)
+            difference = coarse.value(theirs) - isolated.value(ours)
             errors[theirs] = errors[theirs] + difference.mean((0, 1, 2)) / len(images)
     model = flatbuffer.read(quantized)
     graph = model.subgraphs[0]
@@ -62,7 +63,7 @@ def equalize(content: bytes, images: Sequence[np.ndarray]) -> bytes:
     Returns:
         A float32 file of the same function.
     """
-    model, file = flatbuffer.read(content), Intermediate(content)
+    model, file = flatbuffer.read(content), TracedFile(content)
     graph = model.subgraphs[0]
     scales = _scales(file, _groups(model, file), images)
     for operator, operation in zip(graph.operators, file.operations, strict=True):
@@ -86,7 +87,7 @@ def equalize(content: bytes, images: Sequence[np.ndarray]) -> bytes:
     return flatbuffer.write(model)
 
 
-def _groups(model, file: Intermediate) -> list[list[int]]:
+def _groups(model, file: TracedFile) -> list[list[int]]:
     """Tensors whose channels must be scaled alike, without those that cannot be scaled."""
     made = set(file.made)
     root = {tensor: tensor for tensor in made}
@@ -126,7 +127,7 @@ def _groups(model, file: Intermediate) -> list[list[int]]:
     return [group for group in groups.values() if not fixed & set(group)]
 
 
-def _scales(file: Intermediate, groups, images) -> dict[int, np.ndarray]:
+def _scales(file: TracedFile, groups, images) -> dict[int, np.ndarray]:
     largest = {tensor: 0.0 for group in groups for tensor in group}
     for image in images:
         file.run(image)

@@ -6,6 +6,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_parc.support import compat
+from keras_parc.support.extras import needs_extra
+
 
 def grad_cam(
     model: keras.Model,
@@ -84,7 +87,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5) -> np.nda
         >>> overlay(np.zeros((4, 6, 3)), np.ones((4, 6))).shape
         (4, 6, 3)
     """
-    from matplotlib import colormaps
+    with needs_extra():
+        from matplotlib import colormaps
 
     image, heat = np.asarray(image, "float32"), np.asarray(heat)
     if image.shape != (*heat.shape, 3):
@@ -276,7 +280,8 @@ def pictures_figure(pictures: Mapping[str, np.ndarray], columns: int = 4):
 
 
 def _row(columns: int, rows: int = 1):
-    from matplotlib.figure import Figure
+    with needs_extra():
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 * columns, 3 * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
@@ -292,7 +297,7 @@ def _styles() -> list[dict]:
 
 
 def _check_image(model, image: np.ndarray) -> None:
-    if not hasattr(model, "_nodes_by_depth"):
+    if not compat.has_graph(model):
         raise ValueError("Expected a functional Keras model.")
     wanted = tuple(model.inputs[0].shape[1:])
     fits = len(wanted) == image.ndim == 3 and all(
@@ -356,7 +361,7 @@ def _run(model, image: np.ndarray, target: layers.Layer, shift=None):
 
         return call
 
-    output = model._run_through_graph([ops.convert_to_tensor(image[None])], operation)
+    output = compat.run_through_graph(model, [ops.convert_to_tensor(image[None])], operation)
     seen.setdefault("scores", output)
     return tuple(seen["map"].shape), seen
 

@@ -4,6 +4,7 @@ import keras
 
 from keras_parc.layers import blocks
 from keras_parc.models.classifier import image_classifier
+from keras_parc.models.registry import register_model
 
 # Channels, and the stored length of the circular convolution: the side of the map at 256x256.
 STAGES = {2: (24, None), 3: (48, None), 4: (64, 16), 5: (96, 8)}
@@ -19,6 +20,15 @@ def tiny_backbone(x):
     return x
 
 
+@register_model(
+    key="tiny_net",
+    levels={
+        "P2": "stage2_ir1_project_bn",
+        "P3": "stage3_ir1_project_bn",
+        "P4": "stage4_parc1_ffn_add",
+        "P5": "stage5_parc1_ffn_add",
+    },
+)
 def TinyNet(**options) -> keras.Model:
     """Build one; the arguments are those of `keras_parc.ParCNetXS`."""
     return image_classifier(tiny_backbone, **{"name": "tiny_net"} | options)

@@ -60,7 +60,7 @@ def found_by_keras():
     images, _, _ = squares.scenes(32, seed=2)
     found = model.predict(images, verbose=0)
     return images, keras_parc.detections(
-        found, keras_parc.ssd_anchors(model), score_threshold=0.3, most=10
+        found, keras_parc.ssd_anchors(model), score_threshold=0.3, max_boxes=10
     )
 
 
@@ -81,7 +81,7 @@ def detector_files():
                 folder / f"{quantize}_{raw}.tflite",
                 quantize=quantize,
                 calibration=images if quantize else None,
-                postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, most=10),
+                postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, max_boxes=10),
                 metadata=squares.METADATA,
             )
 

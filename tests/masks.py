@@ -9,7 +9,7 @@ from shared import made_once
 import keras_parc
 from keras_parc.layers.blocks import conv_norm_act, inverted_residual
 from keras_parc.layers.parc import ParCH, ParCV
-from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.models.losses import pixel_cross_entropy
 from squares import SIDE, scenes
 
 LABELS = ["background", "dark", "bright"]
@@ -27,7 +27,7 @@ def images_and_masks(count, seed):
 
 
 def backbone(side=SIDE):
-    """Stages of a few channels, named as those of the zoo; the last has a global view."""
+    """Stages of a few channels, registered below; the last has a global view."""
     image = keras.Input((side, side, 3))
     x = keras.layers.Rescaling(1 / 128, -1)(image)
     x = conv_norm_act(x, 8, 3, 2, name="stem")
@@ -35,6 +35,11 @@ def backbone(side=SIDE):
         x = inverted_residual(x, width, 2, f"stage{stage}_ir1", expansion=2)
     x = ParCH(8, name="stage5_h1")(ParCV(8, name="stage5_v1")(x))
     return keras.Model(image, conv_norm_act(x, 24, name="stage5_fusion"))
+
+
+LEVELS = {f"P{stage}": f"stage{stage}_ir1_project_bn" for stage in (2, 3, 4)}
+LEVELS["P5"] = "stage5_fusion_act"
+keras_parc.register_model(backbone, key="squares_backbone", levels=LEVELS, listed=False)
 
 
 def new_segmenter():

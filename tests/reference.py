@@ -9,8 +9,23 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.weights import names, names_convnets
+
 FOLDER = Path(__file__).parent / "golden"
 TOLERANCE = 1e-4
+
+
+def name_map(name):
+    """The name map of golden data of this name."""
+    maps = {
+        "mobilevit": names.mobilevit,
+        "parc_resnet": names_convnets.resnet,
+        "parc_mobilenet": names_convnets.mobilenet,
+        "parc_convnext": names_convnets.convnext,
+        "ssd": names.ssd_parc_net,
+        "deeplabv3": names.deeplab_v3_parc_net,
+    }
+    return next((maps[start] for start in maps if name.startswith(start)), names.parc_net)
 
 
 def error(ours, theirs) -> float:

@@ -42,7 +42,7 @@ def check(function, shape=(8, 6, 4), target="litert", scale=1.0):
     graph = import_model(model, shape)
     rewrite(graph, target)
     assert difference(model, emit(graph), images(shape, scale)) <= 1e-5
-    return Counter(node.op for node in graph.nodes())
+    return Counter(node.op.name for node in graph.nodes())
 
 
 def conv(filters, size=1, **arguments):

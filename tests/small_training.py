@@ -22,7 +22,8 @@ import numpy as np
 from keras import layers
 
 import keras_parc
-from keras_parc.models.zoo import MODELS
+from keras_parc.models.registry import register_model
+from keras_parc.tasks.classification.options import ClassificationOptions
 from keras_parc.training.recipes import Recipe
 
 EXAMPLES, CLASSES = 64, 4
@@ -45,13 +46,13 @@ def small_model(
     return keras.Model(image, x, name="small")
 
 
-MODELS["small"] = small_model
+register_model(small_model, key="small", listed=False)
 
 RECIPE = Recipe(
     "small_run",
     "small",
+    ClassificationOptions(short_side=32),
     size=32,
-    short_side=32,
     sizes=(32, 40),
     batch=8,
     replicas=1,

@@ -63,7 +63,7 @@ def _train(folder):
     jit_compile = keras.config.backend() == "jax"
     model.compile(keras.optimizers.Adam(3e-3), loss=losses, jit_compile=jit_compile)
     images, boxes, labels = scenes(256, seed=0)
-    objects = keras_parc.ssd_targets(boxes, labels, classes=2, most=3)
+    objects = keras_parc.ssd_targets(boxes, labels, classes=2, max_boxes=3)
     targets = {"boxes": objects, "scores": objects}
     history = model.fit(images, targets, batch_size=32, epochs=20, verbose=0).history["loss"]
     model.save_weights(folder / "model.weights.h5")

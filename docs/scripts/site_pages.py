@@ -16,7 +16,7 @@ from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 import keras_parc
-from experiments.paper.report import read_costs, write_report
+from experiments.paper.run import read_costs, write_report
 from experiments.paper.tables import RESULTS as PAPER
 from keras_parc.cli import main as cli
 from keras_parc.support.files import read_rows

@@ -21,7 +21,7 @@ from tables import RESULTS, size, table
 import keras_parc
 from experiments.paper import tables as paper_tables
 from experiments.paper.ablation import summary
-from experiments.paper.report import read_costs
+from experiments.paper.run import read_costs
 from keras_parc.support.files import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,17 +11,18 @@ import numpy as np
 from rich.console import Console
 
 from experiments.paper.rows import ABLATIONS, SCORES, Ablation, whole
+from keras_parc.models.registry import find_model
 from keras_parc.support.files import add_rows, read_rows
 from keras_parc.support.machine import device_name
-from keras_parc.training.recipes import RECIPES, Recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, override
 from keras_parc.training.train import train
 
-# Recipes of the demonstrations, models ("{}" is the backbone), what is changed.
+# Recipes of the demonstrations, and what is changed in them.
 _DENSE = {"epochs": 2, "train_split": "train", "batch": 16}
 _RECIPES = {
-    "classification": ("digit_scenes", "{}", {}),
-    "detection": ("digit_scenes_detection", "ssd_{}_small", _DENSE),
-    "segmentation": ("digit_scenes_segmentation", "deeplab_v3_{}_small", _DENSE),
+    "classification": ("digit_scenes", {}),
+    "detection": ("digit_scenes_detection", _DENSE),
+    "segmentation": ("digit_scenes_segmentation", _DENSE),
 }
 _QUICK = {"classification": "tiny", "detection": "detect_tiny", "segmentation": "detect_tiny"}
 
@@ -39,13 +40,15 @@ def row_recipe(row: Ablation, seed: int, quick: bool = False) -> Recipe:
     Example:
         >>> from experiments.paper.rows import ABLATIONS
         >>> row_recipe(ABLATIONS[7], seed=1).model
-        'ssd_mobilevit_tiny_small'
+        'mobilevit_tiny'
     """
-    base, model, changes = _RECIPES[row.task]
+    base, changes = _RECIPES[row.task]
+    model = find_model(row.model.replace("_s", "_tiny", 1))
     recipe = dataclasses.replace(
-        RECIPES[base],
+        find_recipe(base),
         name=f"table2_row{row.number}_seed{seed}",
-        model=model.format(row.model.replace("_s", "_tiny", 1)),
+        model=model.key,
+        model_arguments=model.variants[row.variant] if row.variant else {},
         validation_split="test",
         seed=seed,
         **changes,
@@ -94,7 +97,7 @@ def run_ablations(
     """
     import tensorflow_datasets as tfds
 
-    import keras_parc.data  # noqa: F401 (registers digit scenes)
+    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers digit scenes)
 
     console, results = console or Console(), Path(results)
     done = {(r["row"], r["seed"]) for r in (read_rows(results) if results.exists() else [])}
@@ -109,7 +112,8 @@ def run_ablations(
         train(recipe, out, data_dir=data_dir, console=console)
         history = json.loads((out / "result.json").read_text())["history"]
         score = SCORES[row.task]
-        result = {"row": row.number, "task": row.task, "model": recipe.model, "seed": seed}
+        result = {"row": row.number, "task": row.task, "model": recipe.model}
+        result |= {"variant": row.variant, "seed": seed}
         result |= {"score": score, "value": round(history[-1][f"val_{score}"], 5)}
         result |= {"data": recipe.data, "train_split": recipe.train_split}
         result |= {"side": recipe.size, "batch": recipe.batch, "epochs": recipe.epochs}

@@ -69,7 +69,8 @@ class Ablation:
         number: Of the row here, from 1.
         task: "classification", "detection" or "segmentation".
         name: What is left out, or the whole.
-        model: The key of `keras_parc.models.zoo.MODELS`, without what heads add to it.
+        model: Key of the registered classifier that is trained, or is the backbone.
+        variant: Name of its settings in the registry; "" for the whole model.
         millions: Published parameters, in millions.
         score: Published result, percent.
     """
@@ -80,28 +81,55 @@ class Ablation:
     model: str
     millions: float
     score: float | None
+    variant: str = ""
 
 
 _NO_POSITION = "without position embedding"
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation(1, "classification", "MobileViT-S", "mobilevit_s", 5.6, 78.4),
-    Ablation(2, "classification", "kernels of 1/4 of the side", "parc_net_s_big_1_4", 5.0, None),
-    Ablation(3, "classification", "kernels of 1/2 of the side", "parc_net_s_big_1_2", 5.0, None),
-    Ablation(4, "classification", "without MetaFormer", "parc_net_s_no_meta_former", 5.3, None),
     Ablation(
-        5, "classification", "without channel attention", "parc_net_s_no_attention", 5.0, None
+        2,
+        "classification",
+        "kernels of 1/4 of the side",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="big_1_4",
     ),
-    Ablation(6, "classification", _NO_POSITION, "parc_net_s_no_position", 5.0, None),
+    Ablation(
+        3,
+        "classification",
+        "kernels of 1/2 of the side",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="big_1_2",
+    ),
+    Ablation(
+        4, "classification", "without MetaFormer", "parc_net_s", 5.3, None, variant="no_meta_former"
+    ),
+    Ablation(
+        5,
+        "classification",
+        "without channel attention",
+        "parc_net_s",
+        5.0,
+        None,
+        variant="no_attention",
+    ),
+    Ablation(6, "classification", _NO_POSITION, "parc_net_s", 5.0, None, variant="no_position"),
     Ablation(7, "classification", "ParC-Net-S", "parc_net_s", 5.0, 78.6),
     Ablation(8, "detection", "MobileViT-S", "mobilevit_s", 5.7, 27.7),
-    Ablation(9, "detection", _NO_POSITION, "parc_net_s_no_position", 5.2, 27.5),
+    Ablation(9, "detection", _NO_POSITION, "parc_net_s", 5.2, 27.5, variant="no_position"),
     Ablation(10, "detection", "ParC-Net-S", "parc_net_s", 5.2, 28.5),
     Ablation(11, "segmentation", "MobileViT-S", "mobilevit_s", 6.4, 79.1),
-    Ablation(12, "segmentation", _NO_POSITION, "parc_net_s_no_position", 5.8, 79.2),
+    Ablation(12, "segmentation", _NO_POSITION, "parc_net_s", 5.8, 79.2, variant="no_position"),
     Ablation(13, "segmentation", "ParC-Net-S", "parc_net_s", 5.8, 79.7),
 )
 
 
 def whole(row: Ablation) -> Ablation:
     """The row of the same task that leaves nothing out, which the others are compared with."""
-    return next(r for r in ABLATIONS if (r.task, r.model) == (row.task, "parc_net_s"))
+    return next(
+        r for r in ABLATIONS if (r.task, r.model, r.variant) == (row.task, "parc_net_s", "")
+    )

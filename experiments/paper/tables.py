@@ -18,12 +18,12 @@ from experiments.paper.rows import (
     Ablation,
     Model,
 )
-from keras_parc.models import zoo
+from keras_parc.models.registry import find_model
 from keras_parc.support.files import read_rows
 
 # What was counted and trained so far: `costs.csv` and `ablation.csv`.
 RESULTS = Path(__file__).parents[1] / "results"
-_HEADS = {"classification": "{}", "detection": "ssd_{}_new", "segmentation": "deeplab_v3_{}_new"}
+_HEADS = {"detection": keras_parc.SSDLite, "segmentation": keras_parc.DeepLabV3}
 
 
 def size_of(row: Model | Ablation) -> tuple[int, int]:
@@ -46,10 +46,13 @@ def size_of(row: Model | Ablation) -> tuple[int, int]:
 def _build(row: Model | Ablation) -> keras.Model:
     if isinstance(row, Model):
         plain = {"parc": False} if row.plain else {}
-        return getattr(keras_parc, row.function)(input_shape=(row.side, row.side, 3), **plain)
+        return find_model(row.function).build(input_shape=(row.side, row.side, 3), **plain)
     side, classes = SIZES[row.task]
-    build = zoo.MODELS[_HEADS[row.task].format(row.model)]
-    return build(input_shape=(side, side, 3), classes=classes, include_preprocessing=True)
+    entry = find_model(row.model)
+    options = dict(entry.variants[row.variant] if row.variant else {}, input_shape=(side, side, 3))
+    if row.task == "classification":
+        return entry.build(classes=classes, **options)
+    return _HEADS[row.task](entry.build(include_top=False, **options), classes)
 
 
 def key_of(row: Model | Ablation) -> str:

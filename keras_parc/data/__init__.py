@@ -1,13 +1,5 @@
-"""Data sets. Importing this registers `digit_scenes` with TensorFlow Datasets."""
+"""Data sets: where images come from, and how they become batches."""
 
-from keras_parc.data.sets.digit_scenes import DigitScenes, DigitScenesConfig
-from keras_parc.data.sets.scenes import Scene, SceneConfig, digit_scene, digit_scenes
+import lazy_loader
 
-__all__ = [
-    "DigitScenes",
-    "DigitScenesConfig",
-    "Scene",
-    "SceneConfig",
-    "digit_scene",
-    "digit_scenes",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

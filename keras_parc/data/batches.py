@@ -21,6 +21,63 @@ _SPARES = 8  # images that stand in for skipped ones
 _PROBES = 64  # images looked at to find them
 
 
+def epoch_batches(
+    builder,
+    split: str,
+    example: Callable,
+    *,
+    training: bool,
+    schedule: Sequence[tuple[int | tuple[int, int], int]] | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    start_step: int = 0,
+    finish: Callable | None = None,
+    **shared,
+) -> tf.data.Dataset:
+    """One epoch of any image set, to train on or to measure on: what the tasks have in common.
+
+    Args:
+        builder: What `open_source` returns.
+        split: A split, or one part of it.
+        example: As `training_batches` takes it, or if not `training` as `evaluation_batches` does.
+        training: Whether the epoch is one to train on.
+        schedule: Only in training, see `training_batches`.
+        seed: Only in training.
+        epoch: Only in training.
+        start_step: Only in training.
+        finish: A function of a batch of images, float32, and its targets, called last.
+        **shared: What both functions take.
+
+    Returns:
+        A data set of images float32 `(b, height, width, 3)` and targets, prefetched.
+
+    Raises:
+        ValueError: An argument is out of range or for training only, or the first images are all
+            damaged.
+    """
+    if training:
+        batches = training_batches(
+            builder,
+            split,
+            example,
+            schedule=schedule,
+            seed=seed,
+            epoch=epoch,
+            start_step=start_step,
+            **shared,
+        )
+    elif schedule is not None or start_step:
+        raise ValueError("`schedule` and `start_step` are for training only.")
+    else:
+        batches = evaluation_batches(builder, split, example, **shared)
+
+    def finished(images, targets):
+        images = tf.cast(images, tf.float32)
+        return (images, targets) if finish is None else finish(images, targets)
+
+    return batches.map(finished, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
 def training_batches(
     builder,
     split: str,

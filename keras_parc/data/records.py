@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_parc.data.sources import bounds, is_folder
+from keras_parc.support import compat
 
 # A TFDS set is read as LANES equal parts side by side, each from a random place around it and
 # shuffled in blocks of BLOCK records. So a batch mixes LANES places of the set, any record is found
@@ -191,7 +192,7 @@ def evaluation_records(
 
 def _files(builder, split, numbers):
     # The builder's own data set decodes, so that a damaged file would end it.
-    examples = [builder._split_examples[split][number] for number in numbers]
+    examples = [compat.folder_examples(builder, split)[number] for number in numbers]
     number_of = {name: i for i, name in enumerate(builder.info.features["label"].names)}
     paths = [example.image_path for example in examples]
     labels = np.array([number_of[example.label] for example in examples], "int64")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+import filelock
+
+from keras_parc.support.extras import needs_extra
+
+log = logging.getLogger(__name__)
 
 
 def check_classes(builder) -> None:
@@ -27,20 +37,25 @@ def check_classes(builder) -> None:
         raise ValueError(f"{builder.name!r} does not say how many classes it has.")
 
 
-def open_source(source, data_dir: str | os.PathLike | None = None, check: Callable = check_classes):
+def open_source(
+    source,
+    data_dir: str | os.PathLike | None = None,
+    check: Callable | None = check_classes,
+):
     """Open a data set.
 
     Args:
         source: Name of a TensorFlow Datasets builder, as `"imagenet2012"` or
             `"digit_scenes/classify"`; a folder `split/class/image`, with names ending in .jpg,
             .jpeg or .png; or a TFDS builder.
-        data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`.
+        data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`, and for
+            digit scenes `generated_folder()`.
         check: A function of the builder that raises ValueError if the set is not of the kind
-            wanted; by default, one of images with a class each.
+            wanted; by default, one of images with a class each. None: any kind.
 
     Returns:
-        A TFDS builder that can be read. Digit scenes are made at the first call; no other set is
-        downloaded.
+        A TFDS builder that can be read. Digit scenes are made at the first call, which is logged;
+        no set is downloaded.
 
     Raises:
         ImportError: tensorflow-datasets is not installed.
@@ -52,12 +67,8 @@ def open_source(source, data_dir: str | os.PathLike | None = None, check: Callab
         Traceback (most recent call last):
         FileNotFoundError: There is no folder 'no/such/folder' of images.
     """
-    try:
+    with needs_extra():
         import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            "Reading data sets needs tensorflow-datasets: pip install 'keras_parc[train]'."
-        ) from error
     if isinstance(source, tfds.core.DatasetBuilder):
         builder = source
     elif Path(source).expanduser().is_dir():
@@ -68,7 +79,8 @@ def open_source(source, data_dir: str | os.PathLike | None = None, check: Callab
         builder = _named(source, data_dir)
     if not is_folder(builder) and not builder.is_prepared():
         _prepare(builder)
-    check(builder)
+    if check is not None:
+        check(builder)
     return builder
 
 
@@ -90,6 +102,34 @@ def check_features(builder, kind: str, wanted: dict[str, type]) -> None:
                 f"{builder.name!r} is not {kind}: its features {sorted(features)} have no {key!r} "
                 f"that is a {cls.__name__}."
             )
+
+
+def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) -> int:
+    """How many images a split has.
+
+    Args:
+        source: Name of a TFDS set, folder of images or builder, as for `open_source`.
+        split: `"train"`, or a part as `"train[:1000]"`.
+        data_dir: Folder of prepared TFDS sets.
+
+    Returns:
+        The number. An epoch to train on has at most 15 fewer.
+
+    Raises:
+        FileNotFoundError: The set is not there.
+        ValueError: There is no such set or split.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("train/cat/a.jpg", "train/dog/b.jpg"):
+        ...     (folder / name).parent.mkdir(parents=True)
+        ...     _ = (folder / name).write_bytes(b"")
+        >>> num_examples(folder, "train"), num_examples(folder, "train[:50%]")
+        (2, 1)
+    """
+    _, first, end = bounds(open_source(source, data_dir, check=None), split)
+    return end - first
 
 
 def is_folder(builder) -> bool:
@@ -145,8 +185,11 @@ def _open_folder(folder: Path):
 def _named(name: str, data_dir):
     import tensorflow_datasets as tfds
 
-    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers digit scenes)
+    import keras_parc.data.sets.digit_scenes
+    import keras_parc.data.sets.voc_segmentation  # noqa: F401 (registers it)
 
+    if data_dir is None and name.partition("/")[0] == "digit_scenes":
+        data_dir = generated_folder()
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -156,11 +199,40 @@ def _named(name: str, data_dir):
         ) from error
 
 
+def generated_folder() -> Path:
+    """Where digit scenes are made by default: TFDS_DATA_DIR, or a folder of temporary files.
+
+    Example:
+        >>> generated_folder().is_absolute()
+        True
+    """
+    chosen = os.environ.get("TFDS_DATA_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"keras_parc-{user}"
+
+
+def _generate(builder) -> None:
+    """Make a set of digit scenes; of several processes that want it, one does."""
+    import tensorflow_datasets as tfds
+
+    folder = Path(builder.data_dir)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
+        if builder.is_prepared():  # by another process meanwhile
+            return
+        log.warning("Digit scenes are made in %s, once.", folder)
+        tfds.disable_progress_bar()
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+
+
 def _prepare(builder) -> None:
     from keras_parc.data.sets.digit_scenes import DigitScenes
 
     if isinstance(builder, DigitScenes):  # made on the spot, nothing is downloaded
-        builder.download_and_prepare()
+        _generate(builder)
         return
     folder = Path(builder.data_dir)
     root = folder.parents[2 if builder.builder_config else 1]

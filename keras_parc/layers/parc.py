@@ -54,8 +54,8 @@ def circular_conv(x, kernel, axis: int, side):
     """Convolve every channel circularly by its own kernel, as a product with a circulant matrix.
 
     `out[i] = sum_j kernel[j] * x[(i + j) mod side]`. Backends run a depthwise convolution with a
-    kernel this long tap by tap, and its gradient slower still: `experiments.forms` compares
-    the two and others, `keras_parc/training/results/forms.csv` has the times.
+    kernel this long tap by tap, and its gradient slower still: `experiments/convolution_forms.py`
+    compares the two and others, `experiments/results/forms.csv` has the times.
 
     Args:
         x: `(batch, height, width, channels)`.

@@ -13,12 +13,13 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.process import TaskError, conversion_process
 from keras_parc.lite.quantize import fine_tuning, int8, ranges
-from keras_parc.lite.quantize.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
 from keras_parc.lite.rewrite import deploy as rewriting
 from keras_parc.lite.rewrite.emission import emit
 from keras_parc.lite.rewrite.forms import check_target
 from keras_parc.lite.rewrite.graph import Graph
 from keras_parc.lite.rewrite.importing import import_model
+from keras_parc.lite.rewrite.operations import ACTIVATION, SOFTMAX
 from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.files import replacing
@@ -43,10 +44,10 @@ def to_tflite(
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
-    The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file holds,
-    `keras_parc.agreement` how well it follows the model. The upsampling at the end of a segmenter
-    (`keras_parc.DeepLabV3`) is left out: the file has the logits at low resolution, which clients
-    such as MediaPipe bring to the size of the image.
+    The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file contains,
+    `keras_parc.agreement` how close it is to the model. The upsampling at the end of a segmenter
+    (`keras_parc.DeepLabV3`) is left out: the file returns the logits at low resolution, and clients
+    such as MediaPipe resize them to the image.
 
     Args:
         model: A Keras model over one image input, `(batch, height, width, channels)`.
@@ -59,24 +60,26 @@ def to_tflite(
             them: `(n, height, width, channels)`, an iterable of `(height, width, channels)`, a
             `tf.data` set, or a folder of image files; see `calibration_images`.
         io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
-        rewrite: False converts the model as it is, for comparison.
+        rewrite: Whether to rewrite the model; False converts it as it is, for comparison.
         target: See `deploy`.
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
-        fine_tune: For "int8": train the biases of the file, not those of the model, to make up
-            for the rounding, on 1000 to 4096 calibration images. It takes minutes, and what does
-            not help on images held out is left out; see `fine_tuning.fine_tune`.
+        fine_tune: For "int8": train the biases of the file (the model does not change) to make up
+            for the rounding, on 1000 to 4096 calibration images. It takes minutes; new biases that
+            do not help on images held out are dropped. See `fine_tuning.fine_tune`.
+        postprocess: For a detector (`keras_parc.SSDLite`): what follows its last convolution;
+            default: `Postprocess()`.
 
     Returns:
         The path written.
 
     Raises:
-        ValueError: An argument out of its range, an input size unknown or against the model's, or
-            calibration images that are missing, of the wrong shape or range, or not finite, or
-            metadata that does not fit the model.
-        RuntimeError: Keras does not run on TensorFlow, the graph needs an operation that is not
-            built in, or the conversion process died.
+        ValueError: An argument is out of its range, the input size is unknown or not the model's,
+            calibration images are missing, of the wrong shape or range, or not finite, or metadata
+            or post-processing do not fit the model.
+        RuntimeError: Keras does not run on TensorFlow, the model needs an operation that is not
+            built into TensorFlow Lite, or the conversion process died.
         OSError: The folder cannot be written.
 
     Example:
@@ -112,9 +115,9 @@ def to_tflite(
         _check_metadata(metadata, model, anchors is not None)
     images = None
     if quantize == "int8":
-        limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
+        limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
         images = calibration_images(calibration, shape, model, limit)
-    # Before the work: the folder may not be writable.
+    # The file is created first: the folder may not be writable.
     with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
         process.start()
@@ -164,7 +167,7 @@ def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]
 
 def _cut_softmax(graph: Graph) -> bool:
     last = graph.outputs[0]
-    if len(graph.outputs) > 1 or last.op != "activation" or last["kind"] != "softmax":
+    if len(graph.outputs) > 1 or last.op is not ACTIVATION or last["function"] is not SOFTMAX:
         return False
     graph.outputs = list(last.inputs)
     return True
@@ -175,8 +178,8 @@ def _convert(
 ) -> bytes:
     import tensorflow as tf
 
-    # Weights as constants, and no gradients: TensorFlow would trace functions that save each
-    # weight and derive each activation, which took longer than the conversion.
+    # Weights become constants, and gradients are left out: otherwise TensorFlow traces functions to
+    # save every weight and to derive every activation, which takes longer than the conversion.
     weights, state = (
         [variable.numpy() for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)
@@ -203,7 +206,7 @@ def _convert(
 
 
 def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None) -> bytes:
-    """What is done to the bytes before they are written."""
+    """Make the last changes to an int8 file: symmetric matrices, a softmax in float32."""
     if quantize != "int8":
         return content
     file = flatbuffer.read(content)

@@ -10,7 +10,7 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.models.boxes import VARIANCE
 
 OPERATION = "TFLite_Detection_PostProcess"
-# How the ranges of int8 are chosen: those of least error cut off what is rare, the objects.
+# int8 ranges of least squared error would cut off what is rare: the objects.
 RANGES = "minmax"
 
 
@@ -20,39 +20,41 @@ class Postprocess:
 
     Args:
         raw: False: the runtime's operation TFLite_Detection_PostProcess decodes the boxes and
-            suppresses overlapping ones, class by class; outputs are "boxes" `(1, most, 4)`,
-            `[ymin, xmin, ymax, xmax]` in shares of the image, "classes" and "scores" `(1, most)`
-            and "count" `(1,)`, all float32. What lies past the count is not a result.
-            True: the client does that; outputs are "boxes" `(1, anchors, 4)`, deltas y, x, height,
-            width, and "scores" `(1, anchors, classes)`, probabilities without the background. The
-            anchors are in the metadata.
-        score_threshold: The least probability of a result, 0 to 1.
-        iou_threshold: Of two boxes of one class that overlap by more, the better one stays, 0 to 1.
-        most: The most results, at least 1.
+            suppresses overlapping ones, class by class. The outputs are "boxes"
+            `(1, max_boxes, 4)`, `[ymin, xmin, ymax, xmax]` as fractions of the image, "classes"
+            and "scores" `(1, max_boxes)` and "count" `(1,)`, all float32; only the first `count`
+            boxes are valid.
+            True: the client decodes and suppresses. The outputs are "boxes" `(1, anchors, 4)`,
+            deltas y, x, height, width, and "scores" `(1, anchors, classes)`, probabilities without
+            the background. The anchors are in the metadata.
+        score_threshold: Boxes of a lower probability are dropped, 0 to 1.
+        iou_threshold: Of two boxes of one class with a larger intersection over union, only the
+            one of higher probability is kept, 0 to 1.
+        max_boxes: How many boxes are returned at most, at least 1.
 
     Raises:
         ValueError: An argument is out of its range.
 
     Example:
-        >>> Postprocess(most=25).most
+        >>> Postprocess(max_boxes=25).max_boxes
         25
     """
 
     raw: bool = False
     score_threshold: float = 0.05
     iou_threshold: float = 0.5
-    most: int = 100
+    max_boxes: int = 100
 
     def __post_init__(self):
         for name in ("score_threshold", "iou_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be 0 to 1, got {getattr(self, name)}.")
-        if self.most < 1:
-            raise ValueError(f"`most` must be at least 1, got {self.most}.")
+        if self.max_boxes < 1:
+            raise ValueError(f"`max_boxes` must be at least 1, got {self.max_boxes}.")
 
 
 def is_detector(model: keras.Model) -> bool:
-    """Whether a model puts out what an `SSDLite` does."""
+    """Whether a model has the outputs of an `SSDLite`."""
     output = getattr(model, "output", None)  # a Sequential model may have none
     return isinstance(output, dict) and set(output) == {"boxes", "scores"}
 
@@ -63,7 +65,7 @@ def finish(content: bytes, anchors: np.ndarray, post: Postprocess) -> bytes:
     Args:
         content: The bytes of a file with the outputs "boxes" and "scores", float32.
         anchors: `(anchors, 4)`, "center_yxhw".
-        post: What to do.
+        post: The thresholds, and which of the two forms.
 
     Returns:
         The new content.
@@ -84,14 +86,14 @@ def finish(content: bytes, anchors: np.ndarray, post: Postprocess) -> bytes:
 
 def _detections(model, boxes: int, probabilities: int, anchors, post: Postprocess) -> dict:
     classes = int(model.subgraphs[0].tensors[probabilities].shape[-1]) - 1
-    shapes = {"boxes": (1, post.most, 4), "classes": (1, post.most), "scores": (1, post.most)}
+    count = post.max_boxes
+    shapes = {"boxes": (1, count, 4), "classes": (1, count), "scores": (1, count), "count": (1,)}
     inputs = [boxes, probabilities, flatbuffer.add_constant(model, "anchors", anchors)]
-    shapes["count"] = (1,)
     numbers = flatbuffer.append(model, OPERATION, inputs, shapes, flatbuffer.TYPES["float32"])
     options = {
-        "max_detections": post.most,
+        "max_detections": count,
         "max_classes_per_detection": 1,
-        "detections_per_class": post.most,
+        "detections_per_class": count,
         "use_regular_nms": True,  # class by class, as detectors are evaluated
         "nms_score_threshold": post.score_threshold,
         "nms_iou_threshold": post.iou_threshold,

@@ -1,7 +1,7 @@
 """Conversion in a process of its own.
 
-TensorFlow's converter keeps 100 MB and more of every conversion, and writes to the terminal what
-no option silences.
+TensorFlow's converter does not release 100 MB and more after each conversion, and it prints to the
+terminal, which no option prevents.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-MOST_TASKS = 20  # After so many a process is replaced by a fresh one.
+MAX_TASKS = 20  # Then a new process takes over, so that memory is returned.
 
 
 class TaskError(RuntimeError):
-    """A task failed; the process lives on."""
+    """A task failed; the process goes on."""
 
 
 class ConversionProcess:
@@ -30,8 +30,8 @@ class ConversionProcess:
         self._tasks = 0
 
     def start(self) -> None:
-        """Start the process if none runs; it imports TensorFlow in the meantime."""
-        if self._tasks >= MOST_TASKS:
+        """Start the process if none runs, without waiting: it imports TensorFlow on its own."""
+        if self._tasks >= MAX_TASKS:
             self.close()
         if self._process is not None:
             return
@@ -45,7 +45,7 @@ class ConversionProcess:
             stderr=self._log,
             # The converter needs no GPU, and TensorFlow would take all of its memory.
             env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"},
-            # Ctrl-C reaches the caller alone, who ends the process.
+            # So that Ctrl-C reaches only the caller, who ends the process.
             start_new_session=True,
         )
 
@@ -81,7 +81,7 @@ class ConversionProcess:
     def _cause_of_death(self) -> str:
         try:
             code = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:  # It closed its end and lives on.
+        except subprocess.TimeoutExpired:  # It closed its output but still runs.
             self._process.kill()
             code = 0
         self._log.seek(0)
@@ -90,7 +90,7 @@ class ConversionProcess:
         return _cause(code, lines)
 
     def close(self) -> None:
-        """End the process at once, if one runs."""
+        """Kill the process if one runs."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -105,7 +105,9 @@ def _cause(code: int, log: list[str]) -> str:
             "ran out. Close other programs, or export at a smaller `input_size`."
         )
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    return f"The conversion process ended with {how}: {' | '.join(log[-3:]) or 'it said nothing'}."
+    return (
+        f"The conversion process ended with {how}: {' | '.join(log[-3:]) or 'it printed nothing'}."
+    )
 
 
 _current: ContextVar[ConversionProcess | None] = ContextVar("conversion_process", default=None)
@@ -116,8 +118,8 @@ def conversion_process() -> Iterator[ConversionProcess]:
     """The process that conversions in this block share; nested blocks share the outermost's.
 
     Yields:
-        A `ConversionProcess`, not started. When the outermost block ends, so does the process, and
-        its memory is returned.
+        A `ConversionProcess`, not yet started. It ends, and returns its memory, with the outermost
+        block.
 
     Example:
         >>> import keras_parc, tempfile

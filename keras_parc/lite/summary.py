@@ -1,4 +1,4 @@
-"""An export with progress, and the tables that say what came out."""
+"""An export that shows progress, and tables about the file."""
 
 import tempfile
 from pathlib import Path
@@ -14,11 +14,11 @@ from keras_parc.lite.file.inspection import agreement, inspect
 from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.quantize import fine_tuning
-from keras_parc.lite.quantize.calibration import MOST_IMAGES, calibration_images
+from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
 from keras_parc.lite.quantize.explain import explain, noise_table, write_noise
 from keras_parc.lite.rewrite.deploy import input_shape
 
-COMPARED = 100  # Images of the calibration on which the file is compared with Keras.
+COMPARED = 100  # How many calibration images the file is compared with Keras on.
 
 
 def export_with_summary(
@@ -41,15 +41,15 @@ def export_with_summary(
         model: As for `to_tflite`.
         path: As for `to_tflite`.
         quantize: As for `to_tflite`.
-        calibration: As for `to_tflite`; also without int8 the images of the comparison.
+        calibration: As for `to_tflite`; without int8, the images for the comparison alone.
         input_size: As for `to_tflite`.
         io: As for `to_tflite`.
         target: As for `to_tflite`.
         metadata: As for `to_tflite`.
-        explain_csv: With "int8": write the noise of each operation to this file. What fine-tuning
-            changed in the biases counts as noise.
+        explain_csv: For "int8": the file to write the noise of each operation to. Changes of the
+            biases by fine-tuning count as noise.
         fine_tune: As for `to_tflite`.
-        console: Where to show progress.
+        console: Where to show progress; default: standard output.
 
     Returns:
         The summary, and with `explain_csv` the noisiest operations.
@@ -58,7 +58,9 @@ def export_with_summary(
         ValueError: As `to_tflite`, or `explain_csv` without int8.
     """
     if explain_csv is not None and quantize != "int8":
-        raise ValueError("Noise is explained for int8 files: ask for `quantize='int8'` too.")
+        raise ValueError(
+            "`explain_csv` explains the noise of int8 files: pass `quantize='int8'` too."
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, console=console or Console()) as progress,
@@ -68,12 +70,12 @@ def export_with_summary(
         step = progress.add_task("reading images", total=4)
         images = None
         if calibration is not None:
-            limit = fine_tuning.MOST_IMAGES if fine_tune else MOST_IMAGES
+            limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
             shape = input_shape(model, input_size)
             images = calibration_images(calibration, shape, model, limit)
         progress.update(step, advance=1, description="converting")
         if fine_tune:
-            progress.stop()  # Training shows its own.
+            progress.stop()  # Training shows progress of its own.
         to_tflite(
             model,
             path,

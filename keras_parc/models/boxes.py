@@ -173,7 +173,7 @@ def detections(
     score_threshold: float = 0.05,
     iou_threshold: float = 0.5,
     per_class: int = 200,
-    most: int | None = None,
+    max_boxes: int | None = None,
 ) -> list[Detections]:
     """Decode what an `SSDLite` puts out: softmax, boxes, non-maximum suppression class by class.
 
@@ -183,8 +183,8 @@ def detections(
         anchors: What `keras_parc.ssd_anchors` returns for the image size.
         score_threshold: What a probability must be above, 0 to 1.
         iou_threshold: Of two boxes of one class that overlap by more, the better one stays, 0 to 1.
-        per_class: The most boxes of one class, at least 1.
-        most: The most boxes of an image, the best ones, at least 1; None: all.
+        per_class: Largest number of boxes of one class, at least 1.
+        max_boxes: Largest number of boxes of an image, the best ones, at least 1; None: all.
 
     Returns:
         For each image "boxes" `(n, 4)`, "yxyx", not clipped to the image, "scores" `(n,)` and
@@ -203,8 +203,10 @@ def detections(
     for name, share in (("score_threshold", score_threshold), ("iou_threshold", iou_threshold)):
         if not 0 <= share <= 1:
             raise ValueError(f"`{name}` must be 0 to 1, got {share}.")
-    if per_class < 1 or (most is not None and most < 1):
-        raise ValueError(f"`per_class` and `most` must be at least 1, got {per_class} and {most}.")
+    if per_class < 1 or (max_boxes is not None and max_boxes < 1):
+        raise ValueError(
+            f"`per_class` and `max_boxes` must be at least 1, got {per_class} and {max_boxes}."
+        )
     deltas = ops.convert_to_tensor(outputs["boxes"], "float32")
     logits = ops.convert_to_tensor(outputs["scores"], "float32")
     expected = (deltas.shape[0], len(anchors))
@@ -218,8 +220,8 @@ def detections(
 
     boxes = ops.convert_to_numpy(decode(deltas, anchors))[:, :, None]
     scores = ops.convert_to_numpy(ops.softmax(logits))[..., 1:]
-    most = most or per_class * scores.shape[-1]
-    limits = (per_class, most, iou_threshold, score_threshold)
+    max_boxes = max_boxes or per_class * scores.shape[-1]
+    limits = (per_class, max_boxes, iou_threshold, score_threshold)
     found = image.combined_non_max_suppression(boxes, scores, *limits, clip_boxes=False)
     boxes, scores, labels, counts = (each.numpy() for each in found)
     return [

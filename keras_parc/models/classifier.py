@@ -1,4 +1,4 @@
-"""What every image classifier of the zoo shares: its arguments, input, head, weights, features."""
+"""What every classifier shares: its arguments, input, head and weights."""
 
 import functools
 import os
@@ -8,10 +8,13 @@ import keras
 from keras import layers, ops
 
 from keras_parc.layers.blocks import Tensor
+from keras_parc.models.features import features
+from keras_parc.models.registry import ModelEntry, find_model
 from keras_parc.weights.loading import load_preset, preset_file
 from keras_parc.weights.presets import Preset, find_preset
 
 MIN_SIDE = 32
+DEFAULT_SIZE = (256, 256)
 
 
 def image_input(input_tensor: Tensor | None, shape: tuple, minimum: int = MIN_SIDE) -> Tensor:
@@ -35,7 +38,8 @@ def preprocess(x: Tensor) -> Tensor:
     """RGB 0..255 to what the authors' weights expect: BGR 0..1, no mean, no deviation."""
     if x.shape[-1] != 3:
         raise ValueError(
-            f"`include_preprocessing=True` needs RGB images of 3 channels, got {x.shape[-1]}."
+            f"The preprocessing inside the model needs RGB images of 3 channels, got "
+            f"{x.shape[-1]}: pass `include_preprocessing=False` and scale the images yourself."
         )
     x = layers.Rescaling(1 / 255, name="rescale")(x)
     return ops.flip(x, axis=-1)
@@ -43,6 +47,7 @@ def preprocess(x: Tensor) -> Tensor:
 
 def image_classifier(
     backbone: Callable[[Tensor], Tensor],
+    architecture: str | None = None,
     *,
     name: str,
     include_top: bool = True,
@@ -52,25 +57,45 @@ def image_classifier(
     pooling: str | None = None,
     classes: int = 1000,
     classifier_activation: str | None = "softmax",
-    include_preprocessing: bool = False,
+    include_preprocessing: bool = True,
     dropout: float = 0.2,
-    default_side: int = 256,
-    architecture: str | None = None,
     head_norm: Callable[[Tensor], Tensor] | None = None,
 ) -> keras.Model:
     """Wrap a backbone function in the input, the head and the weights of a classifier.
 
-    The public constructors pass their arguments through; they document them. `architecture` is
-    the constructor's public name, by which `keras_parc.list_presets()` knows its weights;
-    `head_norm` is applied to the pooled features.
+    Args:
+        backbone: Function of an image tensor `(batch, height, width, channels)` that returns the
+            last feature map.
+        architecture: Name of the registered constructor, which knows the default input size and the
+            published weights; None: 256x256, and none.
+        name: Name of the model; this and the arguments up to `include_preprocessing` are those of
+            the public constructors, which document them.
+        dropout: Rate before the classifier.
+        head_norm: Function applied to the pooled features.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+        OSError: Published weights can be neither found nor downloaded, or not be cached.
+
+    Example:
+        >>> from keras_parc.layers.blocks import conv_norm_act
+        >>> net = image_classifier(lambda x: conv_norm_act(x, 8, 3, 2), name="net", classes=10)
+        >>> net.output_shape
+        (None, 10)
     """
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
-    load_into = weight_loader(weights, architecture, include_top)
+    entry = find_model(architecture) if architecture else None
+    load_into = weight_loader(weights, entry, include_top)
     if input_shape is None:
-        input_shape = (default_side, default_side, 3) if include_top else (None, None, 3)
+        size = entry.input_size if entry else DEFAULT_SIZE
+        input_shape = (*size, 3) if include_top else (None, None, 3)
     image = image_input(input_tensor, tuple(input_shape))
     x = backbone(preprocess(image) if include_preprocessing else image)
     if include_top:
@@ -89,36 +114,47 @@ def image_classifier(
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)[0]
     model = keras.Model(inputs, x, name=name)
-    load_into(model)
+    # What comes before an `input_tensor` is not in published weights.
+    load_into(model, model if input_tensor is None else keras.Model(image, x))
     return model
 
 
 def weight_loader(
-    weights: str | os.PathLike | None, architecture: str | None, include_top: bool = True
-) -> Callable[[keras.Model], None]:
+    weights: str | os.PathLike | None, entry: ModelEntry | None, include_top: bool = True
+) -> Callable[[keras.Model, keras.Model], None]:
     """Find the weights of a constructor before its model is built: errors come at once.
 
     Args:
-        weights: None, the name of a preset of `architecture`, or the path of a file.
-        architecture: The constructor's public name.
+        weights: None, the name of a preset of the model, or the path of a file.
+        entry: The model's entry; None for a model that is not registered.
         include_top: Whether the model has its top.
 
     Returns:
-        A function that loads them into a model; with None it does nothing.
+        A function of the model and of the part of it that published weights are for, which loads
+        them; with None it does nothing.
 
     Raises:
         ValueError: An unknown preset, or a file of another kind.
         FileNotFoundError: There is no such file.
         OSError: Published weights can be neither found nor downloaded, or not be cached.
     """
-    found = _checked(weights, architecture, include_top)
+    found = _checked(weights, entry, include_top)
     if isinstance(found, Preset):
-        return functools.partial(load_preset, preset=found, path=preset_file(found))
-    return lambda model: found and model.load_weights(found)
+        published = functools.partial(_published, entry, found)
+        path = preset_file(found, published, entry.name_map)
+        return lambda model, own: load_preset(own, found, path, published, entry.class_layers)
+    return lambda model, own: found and model.load_weights(found)
+
+
+def _published(entry: ModelEntry, preset: Preset) -> keras.Model:
+    """The model that the converted file of a preset fits."""
+    if preset.scope:
+        return features(entry.build(include_top=False))
+    return entry.build(classes=preset.classes)
 
 
 def _checked(
-    weights: str | os.PathLike | None, architecture: str | None, include_top: bool
+    weights: str | os.PathLike | None, entry: ModelEntry | None, include_top: bool
 ) -> str | Preset | None:
     """Reject an unknown preset or a missing file before the model is built."""
     if weights is None:
@@ -126,7 +162,8 @@ def _checked(
     path = os.fspath(weights)
     # A name, even where a folder "imagenet" lies about.
     if isinstance(weights, str) and not {os.sep, "."} & set(weights):
-        return find_preset(architecture, weights, include_top)
+        presets = entry.all_presets if entry else ()
+        return find_preset(presets, entry.name if entry else None, weights, include_top)
     if not os.path.exists(path):
         raise FileNotFoundError(
             f"`weights`: there is no file {path!r}. Expected None, the name of a preset, or the "
@@ -135,44 +172,11 @@ def _checked(
     if path.endswith((".pt", ".pth")):
         raise ValueError(
             f"`weights`: {path!r} is a PyTorch checkpoint; convert it first: keras-parc import "
-            f"{path} --model {architecture or 'MODEL'} {os.path.splitext(path)[0]}.weights.h5"
+            f"{path} --model {entry.name if entry else 'MODEL'} "
+            f"{os.path.splitext(path)[0]}.weights.h5"
         )
     if not path.endswith((".weights.h5", ".keras")):
         raise ValueError(
             f"`weights`: expected a file ending in .weights.h5 or .keras, got {path!r}."
         )
     return path
-
-
-def features(model: keras.Model) -> keras.Model:
-    """The backbone of a model as a pyramid of feature maps, for detection and segmentation.
-
-    The weights are shared with `model`; layers beyond the last stage are left out.
-
-    Args:
-        model: A model of this package, with or without its top, also one loaded from a file.
-
-    Returns:
-        A model with the inputs of `model` and a dict of outputs: "P2", "P3", "P4", "P5", the last
-        tensor of stages 2 to 5, at strides 4, 8, 16, 32 (with `output_stride=16` P5 is at 16,
-        with 8 P4 and P5 are at 8).
-
-    Raises:
-        ValueError: `model` has no layers named `stage2_...` to `stage5_...`.
-
-    Example:
-        >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 96, 3))
-        >>> {key: map.shape[1:] for key, map in keras_parc.features(backbone).output.items()}
-        {'P2': (16, 24, 64), 'P3': (8, 12, 96), 'P4': (4, 6, 128), 'P5': (2, 3, 160)}
-    """
-    pyramid = {}
-    for stage in range(2, 6):
-        members = [layer for layer in model.layers if layer.name.startswith(f"stage{stage}_")]
-        if not members:
-            raise ValueError(
-                f"`features` takes a model of keras_parc, whose layers are named 'stage2_...' to "
-                f"'stage5_...'; {model.name!r} has no layer 'stage{stage}_...'."
-            )
-        pyramid[f"P{stage}"] = members[-1].output
-    return keras.Model(model.input, pyramid, name=f"{model.name}_features")

@@ -11,14 +11,15 @@ from keras import layers
 
 from keras_parc.layers.blocks import Tensor, conv, conv_norm_act
 from keras_parc.layers.resize import ResizeLike
-from keras_parc.models.classifier import features, weight_loader
+from keras_parc.models.classifier import weight_loader
+from keras_parc.models.features import STRIDES, copied, features, layers_by_level
 from keras_parc.models.parc_net import ParCNetS
-from keras_parc.support.class_maps import IGNORED
+from keras_parc.models.registry import find_model, register_model
+from keras_parc.weights import names
 
 ATROUS_RATES = (6, 12, 18)  # at output stride 16
 WIDTH = 256
 DROPOUT = 0.1
-NATURAL_STRIDES = {2: 4, 3: 8, 4: 16, 5: 32}  # of the last map of each stage
 LOGITS = "segmentation_logits"
 UPSAMPLE = "upsample"
 
@@ -75,20 +76,16 @@ def encoder(backbone: keras.Model, output_stride: int = 16, dilated: bool = Fals
             f"A backbone of output stride {wanted} is needed; that of {backbone.name!r} is {own}. "
             "Build it with its default `output_stride=32`."
         )
-    # Of each stage that loses its stride, the dilation before and after the place of the stride.
-    lost = [stage for stage, stride in NATURAL_STRIDES.items() if output_stride < stride]
-    rates = {stage: (2**i, 2 ** (i + 1)) if dilated else (1, 1) for i, stage in enumerate(lost)}
-
-    def copy(layer):
-        stage = int(layer.name[5]) if layer.name.startswith("stage") else 0
-        config = layer.get_config()
-        if stage in rates:
-            config |= _without_stride(layer, *rates[stage])
-        return type(layer).from_config(config)
-
-    copied = keras.models.clone_model(pyramid, clone_function=copy)
-    copied.set_weights(pyramid.get_weights())
-    return copied
+    # Of each level that loses its stride, the dilation before and after the place of the stride.
+    lost = [level for level in pyramid.output if output_stride < STRIDES[level]]
+    rates = {level: (2**i, 2 ** (i + 1)) if dilated else (1, 1) for i, level in enumerate(lost)}
+    members = layers_by_level(pyramid)
+    changes = {
+        name: _without_stride(pyramid.get_layer(name), *rates[level])
+        for level in lost
+        for name in members[level]
+    }
+    return copied(pyramid, changes)
 
 
 def _output_stride(pyramid: keras.Model) -> int:
@@ -197,46 +194,20 @@ def low_resolution(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(LOGITS).output, name=model.name)
 
 
-@keras.saving.register_keras_serializable(package="keras_parc")
-class _PixelCrossEntropy(keras.losses.SparseCategoricalCrossentropy):
-    """Cross-entropy that says when a mask is not of the size of the logits."""
-
-    def call(self, y_true, y_pred):
-        mask, logits = y_true.shape[1:3], y_pred.shape[1:3]
-        if any(None not in pair and pair[0] != pair[1] for pair in zip(mask, logits, strict=True)):
-            raise ValueError(
-                f"Masks of {tuple(mask)} pixels do not fit logits of {tuple(logits)}: resize image "
-                "and mask to one size."
-            )
-        return super().call(y_true, y_pred)
-
-
-def pixel_cross_entropy() -> keras.losses.Loss:
-    """The loss of segmentation: cross-entropy at every pixel that has a class.
-
-    Returns:
-        A loss of masks `(batch, height, width)`, class numbers or `IGNORED` (255), and logits
-        `(batch, height, width, classes)`: the mean over all pixels of the batch that count, 0 if
-        none does. It raises a ValueError where masks and logits differ in size.
-
-    Source: the authors' recipe; no class weights, no auxiliary head.
-
-    Example:
-        >>> import numpy as np
-        >>> mask = np.array([[[0, 1], [255, 255]]])
-        >>> round(float(pixel_cross_entropy()(mask, np.zeros((1, 2, 2, 21)))), 4)
-        3.0445
-    """
-    return _PixelCrossEntropy(from_logits=True, ignore_class=IGNORED)
-
-
+@register_model(
+    task="segmentation",
+    input_size=(512, 512),
+    levels=find_model("ParCNetS").levels,
+    class_layers=(LOGITS,),
+    name_map=names.deeplab_v3_parc_net,
+)
 def DeepLabV3ParCNetS(
     weights: str | os.PathLike | None = None,
     classes: int = 21,
     input_shape: tuple[int | None, int | None, int] = (512, 512, 3),
     name: str = "deeplab_v3_parc_net_s",
     *,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool = True,
     position_embedding: bool = True,
     output_stride: int = 16,
     dilated: bool = False,
@@ -272,7 +243,7 @@ def DeepLabV3ParCNetS(
         >>> sum(math.prod(variable.shape) for variable in model.trainable_variables)
         5816397
     """
-    load_into = weight_loader(weights, "DeepLabV3ParCNetS")
+    load_into = weight_loader(weights, find_model("DeepLabV3ParCNetS"))
     backbone = ParCNetS(
         include_top=False,
         input_shape=input_shape,
@@ -280,5 +251,5 @@ def DeepLabV3ParCNetS(
         position_embedding=position_embedding,
     )
     model = DeepLabV3(backbone, classes, output_stride, dilated=dilated, name=name)
-    load_into(model)
+    load_into(model, model)
     return model

@@ -9,11 +9,14 @@ import os
 from dataclasses import dataclass
 
 import keras
-from keras import layers, ops
+from keras import layers
 
+from keras_parc.layers import Fold, Unfold
 from keras_parc.layers.blocks import Tensor, conv, conv_norm_act, inverted_residual
 from keras_parc.models.classifier import image_classifier
 from keras_parc.models.parc_net import stage_strides
+from keras_parc.models.registry import register_model
+from keras_parc.weights import names
 
 DROPOUT = 0.1
 
@@ -52,96 +55,27 @@ CONFIGS = {
         ),
         heads=4,
         patch=2,
-    )
+    ),
+    # As wide and deep as `ParCNetTiny`, with the same convolutions around the transformers.
+    "Tiny": MobileViTConfig(
+        stem=16,
+        stage1=16,
+        stage2=32,
+        stages=(
+            TransformerStage(channels=48, width=48, hidden=96, blocks=1),
+            TransformerStage(channels=64, width=64, hidden=128, blocks=1),
+            TransformerStage(channels=80, width=80, hidden=160, blocks=1),
+        ),
+        heads=4,
+        patch=2,
+    ),
 }
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class Unfold(layers.Layer):
-    """Cut a map into patches: attention runs between pixels at the same place of their patches.
-
-    A map whose sides are no multiple of the patch is resized (bilinear, half-pixel centres) first.
-
-    Args:
-        patch: Side of the square patch, at least 1.
-
-    Input: `(batch, height, width, channels)`. Output: `(batch, patch * patch, patches, channels)`.
-
-    Source: section 3.1 of MobileViT, "unfold".
-    """
-
-    def __init__(self, patch: int, **kwargs):
-        super().__init__(**kwargs)
-        self.patch = patch
-        self.input_spec = layers.InputSpec(ndim=4)
-
-    def call(self, x):
-        patch, channels = self.patch, x.shape[-1]
-        height, width = _known_or_dynamic(x)
-        rows, columns = _ceil(height, patch), _ceil(width, patch)
-        x = _resize(x, (rows * patch, columns * patch))
-        x = ops.reshape(x, (-1, rows, patch, columns, patch, channels))
-        x = ops.transpose(x, (0, 2, 4, 1, 3, 5))
-        return ops.reshape(x, (-1, patch * patch, rows * columns, channels))
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        known = None not in (height, width)
-        patches = _ceil(height, self.patch) * _ceil(width, self.patch) if known else None
-        return (batch, self.patch**2, patches, channels)
-
-    def get_config(self):
-        return super().get_config() | {"patch": self.patch}
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class Fold(layers.Layer):
-    """The inverse of `Unfold`: patches back to a map of the size of a second input.
-
-    Args:
-        patch: Side of the square patch, as given to `Unfold`.
-
-    Inputs: a pair of `(batch, patch * patch, patches, channels)` and a map
-    `(batch, height, width, any)`. Output: `(batch, height, width, channels)`.
-
-    Source: section 3.1 of MobileViT, "fold".
-    """
-
-    def __init__(self, patch: int, **kwargs):
-        super().__init__(**kwargs)
-        self.patch = patch
-
-    def call(self, inputs):
-        x, like = inputs
-        patch, channels = self.patch, x.shape[-1]
-        height, width = _known_or_dynamic(like)
-        rows, columns = _ceil(height, patch), _ceil(width, patch)
-        x = ops.reshape(x, (-1, patch, patch, rows, columns, channels))
-        x = ops.transpose(x, (0, 3, 1, 4, 2, 5))
-        x = ops.reshape(x, (-1, rows * patch, columns * patch, channels))
-        return _resize(x, (height, width))
-
-    def compute_output_shape(self, input_shapes):
-        patches, like = input_shapes
-        return (*like[:3], patches[-1])
-
-    def get_config(self):
-        return super().get_config() | {"patch": self.patch}
-
-
-def _known_or_dynamic(x):
-    dynamic = ops.shape(x)
-    return tuple(x.shape[i] if x.shape[i] is not None else dynamic[i] for i in (1, 2))
-
-
-def _ceil(side, patch):
-    return (side + patch - 1) // patch
-
-
-def _resize(x, size):
-    if tuple(x.shape[1:3]) == tuple(size):
-        return x
-    return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
+LEVELS = {
+    "P2": "stage2_ir3_add",
+    "P3": "stage3_fusion_act",
+    "P4": "stage4_fusion_act",
+    "P5": "stage5_fusion_act",
+}
 
 
 def transformer_block(x: Tensor, hidden: int, heads: int, name: str) -> Tensor:
@@ -189,6 +123,7 @@ def mobilevit_backbone(x: Tensor, config: MobileViTConfig, output_stride: int = 
     return conv_norm_act(x, 4 * x.shape[-1], name="head_expand")
 
 
+@register_model(levels=LEVELS, name_map=names.mobilevit)
 def MobileViTS(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -199,7 +134,7 @@ def MobileViTS(
     classifier_activation: str | None = "softmax",
     name: str = "mobilevit_s",
     *,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool = True,
     output_stride: int = 32,
 ) -> keras.Model:
     """MobileViT-S: 5.6 M parameters, 2.0 G multiply-adds at 256x256.
@@ -237,6 +172,7 @@ def MobileViTS(
     """
     return image_classifier(
         functools.partial(mobilevit_backbone, config=CONFIGS["S"], output_stride=output_stride),
+        "MobileViTS",
         name=name,
         include_top=include_top,
         weights=weights,
@@ -247,5 +183,49 @@ def MobileViTS(
         classifier_activation=classifier_activation,
         include_preprocessing=include_preprocessing,
         dropout=DROPOUT,
-        architecture="MobileViTS",
+    )
+
+
+@register_model(levels=LEVELS, name_map=names.mobilevit, listed=False)
+def MobileViTTiny(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "mobilevit_tiny",
+    *,
+    include_preprocessing: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """MobileViT-Tiny: as `MobileViTS`, as wide and deep as `ParCNetTiny`; for ablations.
+
+    Args:
+        include_top: This and all others as `MobileViTS`.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+
+    Example:
+        >>> MobileViTTiny(input_shape=(64, 64, 3), classes=10).output_shape
+        (None, 10)
+    """
+    return image_classifier(
+        functools.partial(mobilevit_backbone, config=CONFIGS["Tiny"], output_stride=output_stride),
+        "MobileViTTiny",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
     )

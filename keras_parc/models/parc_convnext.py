@@ -4,14 +4,19 @@ Liu, Mao, Wu, Feichtenhofer, Darrell, Xie: A ConvNet for the 2020s, CVPR 2022, a
 ParC and the width "XT": arXiv 2203.03952, Table 3.
 """
 
+import functools
+import os
 from dataclasses import dataclass
 
 import keras
 from keras import initializers, layers
 
+from keras_parc.layers import LayerScale
 from keras_parc.layers.blocks import Tensor, parc_halves
-from keras_parc.models.convnet import convnet
+from keras_parc.models.classifier import image_classifier
 from keras_parc.models.parc_net import stage_strides
+from keras_parc.models.registry import register_model
+from keras_parc.weights import names_convnets
 
 EPSILON = 1e-6
 EXPANSION = 4
@@ -33,40 +38,12 @@ STAGES = (
     ConvNeXtStage(channels=192, blocks=9, parc_blocks=3, length=14),
     ConvNeXtStage(channels=384, blocks=3, parc_blocks=1, length=7),
 )
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class LayerScale(layers.Layer):
-    """A learned factor per channel, small at first: each block starts near the identity.
-
-    Args:
-        initial: First value of every factor.
-        **kwargs: `name`, `dtype` and the like, see `keras.layers.Layer`.
-
-    Input and output: `(..., channels)`.
-
-    Source: arXiv 2103.17239, equation 4.
-    """
-
-    def __init__(self, initial: float = 1e-6, **kwargs):
-        super().__init__(**kwargs)
-        self.initial = float(initial)
-
-    def build(self, input_shape):
-        self.gamma = self.add_weight(
-            name="gamma",
-            shape=(input_shape[-1],),
-            initializer=initializers.Constant(self.initial),
-        )
-
-    def call(self, x):
-        return x * self.gamma
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def get_config(self):
-        return super().get_config() | {"initial": self.initial}
+LEVELS = {
+    "P2": "stage2_block3_add",
+    "P3": "stage3_block3_add",
+    "P4": "stage4_block9_add",
+    "P5": "stage5_block3_add",
+}
 
 
 def _normal() -> initializers.Initializer:
@@ -132,13 +109,80 @@ def convnext_backbone(
     return x
 
 
-ParCConvNeXtXT = convnet(
-    "ParCConvNeXtXT",
-    convnext_backbone,
-    model_name="parc_convnext_xt",
-    title="ParC-ConvNeXt-XT",
-    summary="7.4 M parameters, 1.1 G multiply-adds at 224x224.",
-    source="ConvNeXt: arXiv 2201.03545",
-    channels=STAGES[-1].channels,
-    head_norm=lambda x: _layer_norm(x, "head_ln"),
+@register_model(
+    input_size=(224, 224),
+    levels=LEVELS,
+    name_map=names_convnets.convnext,
+    variants={"plain": {"parc": False}},
 )
+def ParCConvNeXtXT(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "parc_convnext_xt",
+    *,
+    include_preprocessing: bool = True,
+    parc: bool = True,
+    position_embedding: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """ParC-ConvNeXt-XT: 7.4 M parameters, 1.1 G multiply-adds at 224x224.
+
+    Args:
+        include_top: Whether to include the classifier. Without it the output is the last feature
+            map, `(batch, height / 32, width / 32, 384)`, or its pooled vector.
+        weights: None (random) or the path of a `.weights.h5` or `.keras` file of this model.
+        input_tensor: Optional Keras tensor to build on, e.g. `keras.Input((224, 224, 3))`.
+        input_shape: `(height, width, 3)`, sides of at least 32 or None. Default: `(224, 224, 3)`
+            with the top, `(None, None, 3)` without. At 224 no kernel is resampled; the authors'
+            version takes nothing else, this one any size, rectangles too.
+        pooling: Without the top: None, "avg" or "max".
+        classes: Number of classes.
+        classifier_activation: Activation of the top; None returns logits.
+        name: Name of the model.
+        include_preprocessing: True: the model takes RGB images 0..255 (uint8 or float) and turns
+            them to BGR 0..1 itself, as all models of this package. False: it takes BGR 0..1.
+        parc: False builds the plain ConvNet, for comparison.
+        position_embedding: Whether the circular convolutions are position aware.
+        output_stride: 32, 16 or 8, for dense prediction; without dilation.
+
+    Returns:
+        A functional `keras.Model`; see `keras_parc.features` for its feature pyramid.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+
+    Source: arXiv 2203.03952, Table 3; ConvNeXt: arXiv 2201.03545.
+
+    Example:
+        >>> import keras_parc
+        >>> model = keras_parc.ParCConvNeXtXT(input_shape=(64, 96, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    backbone = functools.partial(
+        convnext_backbone,
+        parc=parc,
+        position_embedding=position_embedding,
+        output_stride=output_stride,
+    )
+    return image_classifier(
+        backbone,
+        "ParCConvNeXtXT",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+        dropout=0.0,
+        head_norm=lambda x: _layer_norm(x, "head_ln"),
+    )

@@ -1,4 +1,4 @@
-"""ParC-Net XS, S and H: a table of configurations, one backbone builder, three constructors.
+"""ParC-Net: a table of configurations, one backbone builder, thin constructors.
 
 Zhang, Hu, Wang: ParC-Net: Position Aware Circular Convolution with Merits from ConvNets and
 Transformer, ECCV 2022, arXiv 2203.03952.
@@ -20,6 +20,8 @@ from keras_parc.layers.blocks import (
     resnext_parc_block,
 )
 from keras_parc.models.classifier import image_classifier
+from keras_parc.models.registry import register_model
+from keras_parc.weights import names
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,35 @@ CONFIGS = {
         ),
         fusion="concat",
     ),
+    # One narrow block a stage: small enough to train dozens in an hour.
+    "Tiny": ParCNetConfig(
+        stem_kernel=3,
+        stem=16,
+        stage1=16,
+        stage2=32,
+        stages=(
+            GlobalStage(channels=48, width=48, hidden=96, blocks=1, length=32),
+            GlobalStage(channels=64, width=64, hidden=128, blocks=1, length=16),
+            GlobalStage(channels=80, width=80, hidden=160, blocks=1, length=8),
+        ),
+        fusion="add",
+    ),
 }
 
+LEVELS = {
+    "P2": "stage2_ir3_add",
+    "P3": "stage3_fusion_act",
+    "P4": "stage4_fusion_act",
+    "P5": "stage5_fusion_act",
+}
+# Table 2 of the paper: the model without one of its parts.
+ABLATION = {
+    "big_1_4": {"kernel": "big_1/4"},
+    "big_1_2": {"kernel": "big_1/2"},
+    "no_meta_former": {"meta_former": False},
+    "no_attention": {"channel_attention": False},
+    "no_position": {"position_embedding": False},
+}
 KERNELS = {"parc": None, "big_1/2": 2, "big_1/4": 4}
 
 
@@ -163,11 +192,97 @@ def parc_net_backbone(
     return conv_norm_act(x, min(4 * x.shape[-1], 960), name="head_expand")
 
 
-_DOCSTRING = """ParC-Net-{size}: {summary}
+@register_model(levels=LEVELS, name_map=names.parc_net)
+def ParCNetXS(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "parc_net_xs",
+    *,
+    include_preprocessing: bool = True,
+    kernel: str = "parc",
+    meta_former: bool = True,
+    channel_attention: bool = True,
+    position_embedding: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """ParC-Net-XS: 2.2 M parameters, 0.94 G multiply-adds at 256x256.
+
+    Args:
+        include_top: This and all other arguments mean the same as in `ParCNetS`. Without the top
+            the output is `(batch, height / 32, width / 32, 640)`, or its pooled vector.
+            No weights are published.
+
+    Returns:
+        A functional `keras.Model`; see `keras_parc.features` for its feature pyramid.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+
+    Source: arXiv 2203.03952, Table 1 and Figure 3; ablations: Table 2.
+
+    Example:
+        >>> import keras_parc
+        >>> model = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    backbone = functools.partial(
+        parc_net_backbone,
+        config=CONFIGS["XS"],
+        kernel=kernel,
+        meta_former=meta_former,
+        channel_attention=channel_attention,
+        position_embedding=position_embedding,
+        output_stride=output_stride,
+    )
+    return image_classifier(
+        backbone,
+        "ParCNetXS",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+    )
+
+
+@register_model(
+    levels=LEVELS,
+    name_map=names.parc_net,
+    variants=ABLATION,
+)
+def ParCNetS(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "parc_net_s",
+    *,
+    include_preprocessing: bool = True,
+    kernel: str = "parc",
+    meta_former: bool = True,
+    channel_attention: bool = True,
+    position_embedding: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """ParC-Net-S: the model of the paper, 5.0 M parameters, 1.66 G multiply-adds at 256x256.
 
     Args:
         include_top: Whether to include the classifier. Without it the output is the last feature
-            map, `(batch, height / 32, width / 32, {expanded})`, or its pooled vector.
+            map, `(batch, height / 32, width / 32, 640)`, or its pooled vector.
         weights: None (random), the name of published weights (see `keras_parc.list_presets`), or
             the path of a `.weights.h5` or `.keras` file of this model.
         input_tensor: Optional Keras tensor to build on, e.g. `keras.Input((256, 256, 3))`.
@@ -200,59 +315,162 @@ _DOCSTRING = """ParC-Net-{size}: {summary}
 
     Example:
         >>> import keras_parc
-        >>> model = keras_parc.ParCNet{size}(input_shape=(64, 64, 3), classes=10)
+        >>> model = keras_parc.ParCNetS(input_shape=(64, 64, 3), classes=10)
         >>> model.output_shape
         (None, 10)
     """
+    backbone = functools.partial(
+        parc_net_backbone,
+        config=CONFIGS["S"],
+        kernel=kernel,
+        meta_former=meta_former,
+        channel_attention=channel_attention,
+        position_embedding=position_embedding,
+        output_stride=output_stride,
+    )
+    return image_classifier(
+        backbone,
+        "ParCNetS",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+    )
 
 
-def _constructor(size: str, summary: str):
-    def constructor(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: Tensor | None = None,
-        input_shape: tuple[int | None, int | None, int] | None = None,
-        pooling: str | None = None,
-        classes: int = 1000,
-        classifier_activation: str | None = "softmax",
-        name: str = f"parc_net_{size.lower()}",
-        *,
-        include_preprocessing: bool = False,
-        kernel: str = "parc",
-        meta_former: bool = True,
-        channel_attention: bool = True,
-        position_embedding: bool = True,
-        output_stride: int = 32,
-    ) -> keras.Model:
-        backbone = functools.partial(
-            parc_net_backbone,
-            config=CONFIGS[size],
-            kernel=kernel,
-            meta_former=meta_former,
-            channel_attention=channel_attention,
-            position_embedding=position_embedding,
-            output_stride=output_stride,
-        )
-        return image_classifier(
-            backbone,
-            name=name,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            include_preprocessing=include_preprocessing,
-            architecture=f"ParCNet{size}",
-        )
+@register_model(levels=LEVELS, name_map=names.parc_net)
+def ParCNetH(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "parc_net_h",
+    *,
+    include_preprocessing: bool = True,
+    kernel: str = "parc",
+    meta_former: bool = True,
+    channel_attention: bool = True,
+    position_embedding: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """ParC-Net-H: 20.4 M parameters, 8.5 G multiply-adds at 256x256.
 
-    expanded = min(4 * CONFIGS[size].stages[-1].channels, 960)
-    constructor.__name__ = constructor.__qualname__ = f"ParCNet{size}"
-    constructor.__doc__ = _DOCSTRING.format(size=size, summary=summary, expanded=expanded)
-    return constructor
+    Args:
+        include_top: This and all other arguments mean the same as in `ParCNetS`. Without the top
+            the output is `(batch, height / 32, width / 32, 960)`, or its pooled vector.
+            No weights are published.
+
+    Returns:
+        A functional `keras.Model`; see `keras_parc.features` for its feature pyramid.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+
+    Source: arXiv 2203.03952, Table 1 and Figure 3; ablations: Table 2.
+
+    Example:
+        >>> import keras_parc
+        >>> model = keras_parc.ParCNetH(input_shape=(64, 64, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    backbone = functools.partial(
+        parc_net_backbone,
+        config=CONFIGS["H"],
+        kernel=kernel,
+        meta_former=meta_former,
+        channel_attention=channel_attention,
+        position_embedding=position_embedding,
+        output_stride=output_stride,
+    )
+    return image_classifier(
+        backbone,
+        "ParCNetH",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+    )
 
 
-ParCNetXS = _constructor("XS", "2.2 M parameters, 0.94 G multiply-adds at 256x256.")
-ParCNetS = _constructor("S", "the model of the paper, 5.0 M parameters, 1.66 G multiply-adds.")
-ParCNetH = _constructor("H", "20.4 M parameters, 8.5 G multiply-adds at 256x256.")
+@register_model(
+    levels=LEVELS,
+    name_map=names.parc_net,
+    variants=ABLATION,
+    listed=False,
+)
+def ParCNetTiny(
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: Tensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str = "parc_net_tiny",
+    *,
+    include_preprocessing: bool = True,
+    kernel: str = "parc",
+    meta_former: bool = True,
+    channel_attention: bool = True,
+    position_embedding: bool = True,
+    output_stride: int = 32,
+) -> keras.Model:
+    """ParC-Net-Tiny: as `ParCNetXS`, of one narrow block a stage; for small images and ablations.
+
+    Args:
+        include_top: This and all other arguments mean the same as in `ParCNetS`. Without the top
+            the output is `(batch, height / 32, width / 32, 320)`, or its pooled vector.
+            No weights are published.
+
+    Returns:
+        A functional `keras.Model`; see `keras_parc.features` for its feature pyramid.
+
+    Raises:
+        ValueError: An argument out of its range.
+        FileNotFoundError: `weights` names no file.
+
+    Source: arXiv 2203.03952, Table 1 and Figure 3; ablations: Table 2.
+
+    Example:
+        >>> import keras_parc
+        >>> model = keras_parc.ParCNetTiny(input_shape=(64, 64, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    backbone = functools.partial(
+        parc_net_backbone,
+        config=CONFIGS["Tiny"],
+        kernel=kernel,
+        meta_former=meta_former,
+        channel_attention=channel_attention,
+        position_embedding=position_embedding,
+        output_stride=output_stride,
+    )
+    return image_classifier(
+        backbone,
+        "ParCNetTiny",
+        name=name,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        include_preprocessing=include_preprocessing,
+    )

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_parc.layers.blocks import parc_halves
+from keras_parc.support import compat
 
 DEFAULT_SIDE = 224  # Assumed for the sides a model leaves open.
 LATE_STRIDE = 16
@@ -85,7 +86,7 @@ def _check_model(model) -> None:
             f"`parcify` takes a functional model; {model.name!r} is Sequential. Pass "
             "`keras.Model(model.inputs, model.outputs)`."
         )
-    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
+    if not isinstance(model, keras.Model) or not compat.has_graph(model):
         kind = type(model).__name__
         raise ValueError(f"`parcify` takes a functional Keras model; got a subclassed one, {kind}.")
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
@@ -110,8 +111,8 @@ def _obstacle(layer: layers.Layer) -> str | None:
     """Why a depthwise convolution cannot become ParC."""
     if max(layer.strides) > 1:
         return f"it has stride {max(layer.strides)}, ParC has stride 1"
-    if len(layer._inbound_nodes) > 1:
-        return f"it is called {len(layer._inbound_nodes)} times"
+    if compat.call_count(layer) > 1:
+        return f"it is called {compat.call_count(layer)} times"
     if layer.padding != "same":
         return f"it has {layer.padding!r} padding and changes the size of the map"
     if layer.data_format != "channels_last":

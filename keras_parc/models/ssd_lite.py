@@ -11,14 +11,17 @@ import os
 
 import keras
 import numpy as np
-from keras import initializers, layers, ops
+from keras import initializers, layers
 
+from keras_parc.layers import PerAnchor
 from keras_parc.layers.blocks import Tensor, conv, conv_norm_act, norm
 from keras_parc.models.boxes import Anchors
-from keras_parc.models.classifier import features, weight_loader
+from keras_parc.models.classifier import weight_loader
+from keras_parc.models.features import STRIDES, copied, features
 from keras_parc.models.parc_net import ParCNetS
-
-MOST_JOINED = 4  # Maps at once: XNNPACK concatenates no more than five.
+from keras_parc.models.registry import find_model, register_model
+from keras_parc.support.random_state import undisturbed
+from keras_parc.weights import names
 
 
 def SSDLite(
@@ -34,8 +37,9 @@ def SSDLite(
     """SSDLite on any backbone.
 
     Args:
-        backbone: A model over one image, with or without its top; its weights are shared. Models of
-            this package and of `keras.applications` are known to work.
+        backbone: A model over one image, with or without its top, weights and preprocessing. Its
+            weights are copied. Models of this package and of `keras.applications` are known to
+            work.
         classes: Number of classes of objects; the background is not counted.
         feature_names: The maps the heads begin with, finest first: "P2" to "P5" of a model of this
             package (see `keras_parc.features`), or names of layers of any other, such as
@@ -76,7 +80,8 @@ def SSDLite(
     if min((1, *projections, *extra_channels)) < 1:
         raise ValueError("`projections` and `extra_channels` must be at least 1.")
     anchors = anchors or Anchors()
-    maps = _feature_maps(backbone, feature_names)
+    pyramid = _pyramid(backbone, feature_names)
+    maps = [pyramid.output[name] for name in feature_names]
     if len(anchors.aspect_ratios) != len(maps) + len(extra_channels):
         raise ValueError(
             f"`anchors` are for {len(anchors.aspect_ratios)} feature maps, but there are "
@@ -97,16 +102,23 @@ def SSDLite(
         "boxes": PerAnchor(4, dataclasses.asdict(anchors), name="boxes")(boxes),
         "scores": PerAnchor(classes + 1, name="scores")(scores),
     }
-    return keras.Model(backbone.inputs[0], outputs, name=name)
+    return keras.Model(pyramid.inputs[0], outputs, name=name)
 
 
+@register_model(
+    task="detection",
+    input_size=(320, 320),
+    levels=find_model("ParCNetS").levels,
+    class_layers=tuple(f"head{number}_scores" for number in range(1, 7)),
+    name_map=names.ssd_parc_net,
+)
 def SSDParCNetS(
     weights: str | os.PathLike | None = None,
     classes: int = 80,
     input_shape: tuple[int | None, int | None, int] = (320, 320, 3),
     name: str = "ssd_parc_net_s",
     *,
-    include_preprocessing: bool = False,
+    include_preprocessing: bool = True,
     position_embedding: bool = True,
 ) -> keras.Model:
     """SSDLite on ParC-Net-S: the paper's detector, 5.2 M parameters, 2.7 G multiply-adds at 320.
@@ -137,7 +149,7 @@ def SSDParCNetS(
         >>> sum(v.numpy().size for v in model.trainable_variables)
         5197282
     """
-    load_into = weight_loader(weights, "SSDParCNetS")
+    load_into = weight_loader(weights, find_model("SSDParCNetS"))
     backbone = ParCNetS(
         include_top=False,
         input_shape=input_shape,
@@ -145,37 +157,37 @@ def SSDParCNetS(
         position_embedding=position_embedding,
     )
     model = SSDLite(backbone, classes, name=name)
-    load_into(model)
+    load_into(model, model)
     return model
 
 
-def _feature_maps(backbone: keras.Model, names: tuple[str, ...]) -> list[Tensor]:
+def _pyramid(backbone: keras.Model, names: tuple[str, ...]) -> keras.Model:
+    """A copy of a backbone with a dict of the maps named."""
     if not isinstance(backbone, keras.Model) or len(getattr(backbone, "inputs", None) or ()) != 1:
         raise ValueError(f"`backbone` must be a functional model of one image, got {backbone!r}.")
     if not names:
         raise ValueError("`feature_names` is empty.")
-    if all(name in ("P2", "P3", "P4", "P5") for name in names):
-        try:
-            pyramid = features(backbone).output
-        except ValueError as error:
+    if set(names) <= STRIDES.keys():
+        pyramid = features(backbone)
+        if unknown := [name for name in names if name not in pyramid.output]:
             raise ValueError(
-                f"{error} For another model give `feature_names`, the names of layers at strides "
-                "16 and 32."
-            ) from None
-        return [pyramid[name] for name in names]
-    known = {layer.name for layer in backbone.layers}
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(
-            f"`feature_names`: {backbone.name!r} has no layers {unknown}; give names of "
-            "`model.layers`, finest first."
-        )
-    maps = [backbone.get_layer(name).output for name in names]
-    if any(len(each.shape) != 4 for each in maps):
+                f"`feature_names`: {backbone.name!r} has no levels {unknown}, only "
+                f"{list(pyramid.output)}."
+            )
+        kept = {name: pyramid.output[name] for name in names}
+        pyramid = keras.Model(pyramid.inputs[0], kept, name=pyramid.name)
+    else:
+        pyramid = features(backbone, {name: name for name in names})
+    if any(len(each.shape) != 4 for each in pyramid.output.values()):
         raise ValueError(
             "`feature_names` must be layers of maps (batch, height, width, channels), got "
-            f"{[each.shape for each in maps]}."
+            f"{[each.shape for each in pyramid.output.values()]}."
         )
-    return maps
+    with undisturbed():  # the heads draw the same weights as on the backbone itself
+        copy_of = copied(pyramid)
+    for new, old in zip(copy_of.variables, pyramid.variables, strict=True):
+        new.assign(old)  # the states of Dropout too
+    return copy_of
 
 
 def _xavier(x: Tensor) -> initializers.Initializer:
@@ -220,47 +232,6 @@ def _head(
         return conv(x, per_cell * values, use_bias=True, name=layer, initializer=uniform)
 
     return predicted("boxes", 4), predicted("scores", classes + 1)
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class PerAnchor(layers.Layer):
-    """Predictions of several feature maps as one list over all anchors.
-
-    Args:
-        values: Numbers for each anchor.
-        anchors: The fields of the `Anchors` that the model was built with, kept with it.
-
-    Inputs: maps `(batch, height, width, anchors_per_cell * values)`. Output:
-    `(batch, anchors, values)`, map after map, row after row, cell after cell.
-    """
-
-    def __init__(self, values: int, anchors: dict | None = None, **kwargs):
-        super().__init__(**kwargs)
-        self.values = values
-        self.anchors = anchors and Anchors(**anchors)
-
-    def call(self, maps):
-        lists = []
-        for x in maps:  # The values of a cell lie together, anchor after anchor.
-            count = self._count(x.shape)
-            batch = ops.shape(x)[0] if count is None else -1
-            lists.append(ops.reshape(x, (batch, -1 if count is None else count, self.values)))
-        if len(lists) > MOST_JOINED:  # The coarse maps, which are small, first.
-            coarse = ops.concatenate(lists[MOST_JOINED - 1 :], axis=1)
-            lists = [*lists[: MOST_JOINED - 1], coarse]
-        return ops.concatenate(lists, axis=1)
-
-    def _count(self, shape) -> int | None:
-        _, height, width, channels = shape
-        return None if None in (height, width) else height * width * channels // self.values
-
-    def compute_output_shape(self, input_shapes):
-        counts = [self._count(shape) for shape in input_shapes]
-        return (input_shapes[0][0], None if None in counts else sum(counts), self.values)
-
-    def get_config(self):
-        anchors = self.anchors and dataclasses.asdict(self.anchors)
-        return super().get_config() | {"values": self.values, "anchors": anchors}
 
 
 def ssd_anchors(model: keras.Model, image_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -308,4 +279,4 @@ def anchor_layout(
     if None in own:
         heads = keras.Model(model.inputs[0], boxes.input)
         maps = heads.compute_output_spec(keras.KerasTensor((1, *size, model.inputs[0].shape[-1])))
-    return boxes.anchors, [tuple(each.shape[1:3]) for each in maps]
+    return Anchors(**boxes.anchors), [tuple(each.shape[1:3]) for each in maps]

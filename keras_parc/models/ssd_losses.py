@@ -1,89 +1,12 @@
 """What an `SSDLite` learns from: its two losses, and the objects of images as they take them."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_parc.models.boxes import Anchors, match
+from keras_parc.models.losses import BoxLoss, ScoreLoss
 from keras_parc.models.ssd_lite import anchor_layout
-
-NEGATIVES = 3  # For each positive anchor.
-
-
-class _SSDLoss(keras.losses.Loss):
-    """What both losses share: anchors, matching, and the number of positives to divide by.
-
-    `y_true` is `(batch, objects, 5)`: boxes "yxyx" and labels from 0, below 0 for padding. `call`
-    returns a value for each image, whose mean is the sum of all over the positives of the batch:
-    images of weight 0 must have no objects.
-    """
-
-    def __init__(
-        self, anchors: Anchors | dict, map_sizes: Sequence[tuple[int, int]], name: str, **kwargs
-    ):
-        super().__init__(name=name, **kwargs)
-        self.anchors = anchors if isinstance(anchors, Anchors) else Anchors(**anchors)
-        self.map_sizes = [tuple(size) for size in map_sizes]
-        self._laid_out = self.anchors.on(self.map_sizes)
-
-    def call(self, y_true, y_pred):
-        y_true = ops.cast(y_true, "float32")
-        anchors = ops.convert_to_tensor(self._laid_out)
-        deltas, labels = match(y_true[..., :4], y_true[..., 4], anchors)
-        positive = labels > 0
-        each = self.of_images(deltas, labels, positive, ops.cast(y_pred, "float32"))
-        total = ops.maximum(ops.sum(ops.cast(positive, "float32")), 1.0)
-        return each * (ops.cast(ops.shape(labels)[0], "float32") / total)
-
-    def get_config(self):
-        anchors = dataclasses.asdict(self.anchors)
-        return super().get_config() | {"anchors": anchors, "map_sizes": self.map_sizes}
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class BoxLoss(_SSDLoss):
-    """Smooth L1 (beta 1) of the deltas of positive anchors (equation 2 of SSD).
-
-    Args:
-        anchors: Those of the model.
-        map_sizes: `(height, width)` of its feature maps.
-        name: Of the loss.
-    """
-
-    def __init__(self, anchors, map_sizes, name="box_loss", **kwargs):
-        super().__init__(anchors, map_sizes, name, **kwargs)
-
-    def of_images(self, deltas, labels, positive, predicted):
-        off = ops.abs(predicted - ops.where(positive[..., None], deltas, predicted))
-        return ops.sum(ops.where(off < 1, 0.5 * off * off, off - 0.5), axis=(1, 2))
-
-
-@keras.saving.register_keras_serializable(package="keras_parc")
-class ScoreLoss(_SSDLoss):
-    """Cross entropy of positive anchors and the hardest negatives, three for each (section 2.2).
-
-    The hardest are those whose background is least probable.
-
-    Args:
-        anchors: Those of the model.
-        map_sizes: `(height, width)` of its feature maps.
-        name: Of the loss.
-    """
-
-    def __init__(self, anchors, map_sizes, name="score_loss", **kwargs):
-        super().__init__(anchors, map_sizes, name, **kwargs)
-
-    def of_images(self, deltas, labels, positive, logits):
-        log_p = ops.log_softmax(logits)
-        hardness = ops.where(positive, -np.inf, -log_p[..., 0])
-        rank = ops.argsort(ops.argsort(-hardness))
-        wanted = NEGATIVES * ops.sum(ops.cast(positive, "int32"), axis=1, keepdims=True)
-        kept = ops.logical_or(positive, ops.cast(rank, "int32") < wanted)
-        entropy = -ops.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
-        return ops.sum(ops.where(kept, entropy, 0.0), axis=1)
 
 
 def ssd_losses(
@@ -117,7 +40,7 @@ def ssd_losses(
 
 
 def ssd_targets(
-    boxes: Sequence, labels: Sequence, *, classes: int, most: int | None = None
+    boxes: Sequence, labels: Sequence, *, classes: int, max_boxes: int | None = None
 ) -> np.ndarray:
     """Objects of some images, checked and padded to one array: what `ssd_losses` take.
 
@@ -125,14 +48,14 @@ def ssd_targets(
         boxes: For each image `(objects, 4)`: `[ymin, xmin, ymax, xmax]` in shares of the image.
         labels: For each image `(objects,)`: classes from 0, the background not counted.
         classes: Number of classes.
-        most: Objects to pad to; None: as many as an image has, at least one.
+        max_boxes: Objects to pad to; None: as many as an image has, at least one.
 
     Returns:
-        `(images, most, 5)` float32: boxes and labels; the padding has the label -1.
+        `(images, max_boxes, 5)` float32: boxes and labels; the padding has the label -1.
 
     Raises:
         ValueError: A box is not finite, outside the image or without an area, a label is out of
-            range, or an image has more than `most` objects.
+            range, or an image has more than `max_boxes` objects.
 
     Example:
         >>> ssd_targets([[[0.1, 0.1, 0.6, 0.5]], []], [[1], []], classes=2)[:, 0, 4].tolist()
@@ -141,8 +64,8 @@ def ssd_targets(
     if len(boxes) != len(labels):
         raise ValueError(f"There are boxes of {len(boxes)} images and labels of {len(labels)}.")
     counts = [len(each) for each in boxes]
-    most = max((1, *counts)) if most is None else most
-    targets = np.tile(np.float32([0, 0, 0, 0, -1]), (len(boxes), most, 1))
+    max_boxes = max((1, *counts)) if max_boxes is None else max_boxes
+    targets = np.tile(np.float32([0, 0, 0, 0, -1]), (len(boxes), max_boxes, 1))
     for number, (some, classes_of, count) in enumerate(zip(boxes, labels, counts, strict=True)):
         if count == 0 and len(classes_of) == 0:
             continue
@@ -152,8 +75,8 @@ def ssd_targets(
                 f"Image {number} has boxes of shape {some.shape} and labels of {numbers.shape}; "
                 "expected (objects, 4) and (objects,)."
             )
-        if count > most:
-            raise ValueError(f"Image {number} has {count} objects, more than {most}.")
+        if count > max_boxes:
+            raise ValueError(f"Image {number} has {count} objects, more than {max_boxes}.")
         if not np.isfinite(some).all() or some.min() < 0 or some.max() > 1:
             raise ValueError(
                 f"Image {number} has a box that is not finite or not within 0..1: shares of the "

@@ -1,5 +1,6 @@
 """The demonstration: ParC-Net learns, shrinks to int8 and is measured, in minutes on two cores."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -15,18 +16,19 @@ from rich.table import Table
 
 from keras_parc.lite import inspect, to_tflite
 from keras_parc.lite.process import conversion_process
+from keras_parc.support.checks import unknown_name
+from keras_parc.support.extras import needs_extra
 from keras_parc.support.files import replacing
 from keras_parc.support.timing import interleaved
-from keras_parc.tasks.classification.reporting import ClassificationDemo
-from keras_parc.tasks.detection.reporting import DetectionDemo
-from keras_parc.tasks.segmentation.reporting import SegmentationDemo
-from keras_parc.training.recipes import Recipe
+from keras_parc.tasks.task import find_task
+from keras_parc.training.recipes import Recipe, find_recipe
 from keras_parc.training.train import train
 
-DEMOS = {
-    "classification": ClassificationDemo,
-    "detection": DetectionDemo,
-    "segmentation": SegmentationDemo,
+# For each task its recipe, and what `quick` changes in it.
+RECIPES = {
+    "classification": ("digit_scenes", {"model": "parc_net_tiny", "data": "digit_scenes/tiny"}),
+    "detection": ("digit_scenes_detection", {"data": "digit_scenes/detect_tiny"}),
+    "segmentation": ("digit_scenes_segmentation", {"data": "digit_scenes/detect_tiny"}),
 }
 
 
@@ -45,18 +47,22 @@ def demo_settings(task: str = "classification", quick: bool = False) -> DemoSett
     Raises:
         ValueError: There is no such task.
     """
-    if task not in DEMOS:
-        raise ValueError(f"`task` must be one of {', '.join(DEMOS)}, got {task!r}.")
+    if task not in RECIPES:
+        raise ValueError(unknown_name("task", task, RECIPES))
+    name, changes = RECIPES[task]
+    recipe = find_recipe(name)
     if quick:
-        return DemoSettings(DEMOS[task].quick, calibration_images=20, timing_rounds=5)
-    return DemoSettings(DEMOS[task].recipe)
+        recipe = dataclasses.replace(recipe, epochs=1, warm_up_steps=1, **changes)
+        return DemoSettings(recipe, calibration_images=20, timing_rounds=5)
+    return DemoSettings(recipe)
 
 
 def load_data(recipe: Recipe, folder: Path):
     """Prepare the digit scenes of a recipe under `folder`; return train and test data sets."""
-    import tensorflow_datasets as tfds
+    with needs_extra():
+        import tensorflow_datasets as tfds
 
-    import keras_parc.data  # noqa: F401 (registers digit scenes)
+    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers digit scenes)
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -96,7 +102,7 @@ def run_demo(
 
     with console.status("Preparing digit scenes"):
         training, test = load_data(recipe, out / "data")
-        demo = DEMOS[recipe.task](training, test)
+        demo = find_task(recipe.task).demo(training, test)
     counts = {"train_scenes": len(training), "test_scenes": len(test)}
     console.print(f"{len(training)} train and {len(test)} test scenes, no digit shared")
     model = train(recipe, run, data_dir=out / "data", console=console)

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 
-def surroundings(rounds: int, jit: bool) -> dict[str, str | int | bool]:
+def circumstances(rounds: int, jit: bool) -> dict[str, str | int | bool]:
     """What a row of figures says of how it came about.
 
     Args:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 
-from keras_parc.lite.detector import is_detector
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel, open_model
 
 
@@ -53,20 +52,21 @@ def load_model(
         raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
 
 
-def detects(model: keras.Model | TFLiteModel | TFLiteDetector) -> bool:
-    """Whether a model finds objects: an `SSDLite`, or a file exported from one."""
-    return isinstance(model, TFLiteDetector) or (
-        isinstance(model, keras.Model) and is_detector(model)
-    )
+def opened(
+    model: keras.Model | TFLiteModel | TFLiteDetector | str | os.PathLike,
+) -> keras.Model | TFLiteModel | TFLiteDetector:
+    """A model as it is, or the one in a file.
 
+    Args:
+        model: A model, or the path of a `.keras` or `.tflite` file.
 
-def is_segmenter(model) -> bool:
-    """Whether a model puts out one map, `(batch, height, width, classes)`.
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is neither, or is damaged.
 
     Example:
-        >>> import keras_parc
-        >>> is_segmenter(keras_parc.ParCNetXS(input_shape=(32, 32, 3)))
-        False
+        >>> opened("none.keras")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no model file 'none.keras'.
     """
-    shape = getattr(model, "output_shape", None)
-    return isinstance(shape, tuple) and len(shape) == 4
+    return load_model(model) if isinstance(model, (str, os.PathLike)) else model

@@ -1,131 +1,84 @@
-"""What differs between kinds of models: one `Task` for each, which `fit` and `train` work with."""
+"""The tasks: one object each, which commands, training and reports ask."""
 
 from __future__ import annotations
 
 import importlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import keras
 
-from keras_parc.models.zoo import MODELS
-from keras_parc.training.recipes import Recipe
-
-# Where each task is; none is imported before it is needed.
-_TASKS = {
-    "classification": ("keras_parc.tasks.classification.training", "Classification"),
-    "detection": ("keras_parc.tasks.detection.training", "Detection"),
-    "segmentation": ("keras_parc.tasks.segmentation.training", "Segmentation"),
-}
+from keras_parc.lite.detector import is_detector
+from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel
+from keras_parc.models.registry import TASKS
+from keras_parc.support.checks import unknown_name
+from keras_parc.tasks.learner import Learner
+from keras_parc.tasks.predictions import Prediction
 
 
-class Task(ABC):
-    """A kind of model: its data, its two models, its loss and what is measured.
-
-    Args:
-        recipe: The run.
-        classes: Number of classes.
+@dataclass(frozen=True)
+class Task:
+    """What a model is for.
 
     Attributes:
-        data_room: Name of the module with `class_names`, `num_examples` and `dataset` for it.
-        score: The measure by which the best epochs are chosen; more is better.
+        name: "classification", "detection" or "segmentation".
+        data: The module with `class_names(source, data_dir)` and `dataset(source, split, ...)`.
+        learner: What training asks.
+        evaluate: `evaluate(model, source, split, *, size, batch_size, data_dir, console)`, which
+            returns measures by name; the model may be a file.
+        evaluate_options: What `evaluate` takes beyond that.
+        predict: `predict(model, paths, names, *, top, threshold)`: a `Prediction` for each image.
+        columns: The head of the table of predictions, for a number of guesses.
+        class_count: The number of classes a model of this task puts out.
+        demo: The task's part of the demonstration.
     """
 
-    data_room: str
-    score: str
-
-    def __init__(self, recipe: Recipe, classes: int):
-        self.recipe, self.classes = recipe, classes
-
-    @classmethod
-    def data(cls) -> ModuleType:
-        """The module with `class_names`, `num_examples` and `dataset`."""
-        return importlib.import_module(cls.data_room)
-
-    @staticmethod
-    def training_options(recipe: Recipe) -> dict:
-        """What `dataset` takes for training beyond what it takes for every task."""
-        return {"augmentation": recipe.augmentation}
-
-    @staticmethod
-    def validation_options(recipe: Recipe) -> dict:
-        """What `dataset` takes for evaluation beyond what it takes for every task."""
-        return {}
-
-    def trained(self, side: int | None) -> keras.Model:
-        """The model that trains, of RGB 0..255 `(batch, side, side, 3)`, not compiled."""
-        return self._model(side)
-
-    def averaged(self) -> keras.Model:
-        """The model that is kept: the same weights in the same order, of `recipe.size`."""
-        return self._model(self.recipe.size)
-
-    def _model(self, side, **options):
-        return MODELS[self.recipe.model](
-            input_shape=(side, side, 3),
-            classes=self.classes,
-            include_preprocessing=True,
-            **options,
-        )
-
-    @abstractmethod
-    def compile_arguments(self) -> dict:
-        """`loss` and `metrics` of the model that trains."""
-
-    def prepare(self, model: keras.Model) -> None:  # noqa: B027 (not every task has to)
-        """Make what a compiled model makes at its first step only: a checkpoint needs it before."""
-
-    def head(self, model: keras.Model) -> list[keras.Variable]:
-        """The variables that learn at `recipe.head_rate` times the rate of the others."""
-        return []
-
-    @abstractmethod
-    def batches(self, dataset: tf.data.Dataset) -> tf.data.Dataset:  # noqa: F821
-        """The data as the model that trains takes it: `(images, truth)`."""
-
-    @abstractmethod
-    def evaluator(
-        self, model: keras.Model, batch: int, check: Callable[[], None]
-    ) -> Callable[[tf.data.Dataset], dict[str, float]]:  # noqa: F821
-        """A function that measures `model`, what `averaged` returned, on a data set.
-
-        Args:
-            model: The model, with weights that change from call to call.
-            batch: Images at a time; every device gets as many.
-            check: Called after every batch; raises to stop.
-        """
+    name: str
+    data: ModuleType
+    learner: type[Learner]
+    evaluate: Callable[..., dict[str, Any]]
+    evaluate_options: tuple[str, ...]
+    predict: Callable[..., list[Prediction]]
+    columns: Callable[[int], list[str]]
+    class_count: Callable[[Any], int]
+    demo: type
 
 
-def keras_evaluation(
-    model: keras.Model, check: Callable[[], None], **compile_arguments
-) -> Callable[[tf.data.Dataset], dict[str, float]]:  # noqa: F821
-    """An `evaluator` by Keras' own evaluation; the model that is kept stays uncompiled.
+def find_task(name: str) -> Task:
+    """The task of a name.
 
-    Args:
-        model: The model to measure.
-        check: Called after every batch; raises to stop.
-        **compile_arguments: Loss and metrics.
-    """
-    measured = keras.Model(model.inputs, model.outputs)  # over the same weights
-    on_tensorflow = keras.config.backend() == "tensorflow"
-    measured.compile(jit_compile=False if on_tensorflow else "auto", **compile_arguments)
-    checking = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs=None: check())
-
-    def evaluate(dataset):
-        metrics = measured.evaluate(dataset, verbose=0, callbacks=[checking], return_dict=True)
-        return {name: float(value) for name, value in metrics.items()}
-
-    return evaluate
-
-
-def task_of(recipe: Recipe) -> type[Task]:
-    """The kind of model a recipe trains.
+    Raises:
+        ValueError: There is none.
 
     Example:
-        >>> from keras_parc.training.recipes import RECIPES
-        >>> task_of(RECIPES["digit_scenes"]).score
-        'top1'
+        >>> find_task("detection").learner.score
+        'map'
     """
-    module, name = _TASKS[recipe.task]
-    return getattr(importlib.import_module(module), name)
+    if name not in TASKS:
+        raise ValueError(unknown_name("task", name, TASKS))
+    return importlib.import_module(f"keras_parc.tasks.{name}.task").TASK
+
+
+def task_of(model: keras.Model | TFLiteModel | TFLiteDetector) -> Task:
+    """The task of a model, told by what it puts out.
+
+    Args:
+        model: A Keras model, or a `.tflite` file that was opened.
+
+    Returns:
+        Detection for an `SSDLite` and files of one, segmentation for one map
+        `(batch, height, width, classes)`, else classification.
+
+    Example:
+        >>> import keras_parc
+        >>> task_of(keras_parc.ParCNetXS(input_shape=(32, 32, 3))).name
+        'classification'
+    """
+    if isinstance(model, TFLiteDetector) or (isinstance(model, keras.Model) and is_detector(model)):
+        return find_task("detection")
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 4:
+        return find_task("segmentation")
+    return find_task("classification")

@@ -1,1 +1,1 @@
-"""Training with `model.fit`."""
+"""Training with `model.fit`: recipes, and runs that survive a kill."""

@@ -5,17 +5,17 @@ import itertools
 
 import keras
 
-from keras_parc.tasks.task import Task
+from keras_parc.tasks.learner import Learner
 from keras_parc.training.optimizer import HeadAdamW
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.schedule import WarmUpCosine
 
 
-def training_model(task: Task, schedule: WarmUpCosine, devices: int = 1) -> keras.Model:
+def training_model(learner: Learner, schedule: WarmUpCosine, devices: int = 1) -> keras.Model:
     """The model that trains, in the recipe's precision and at its sizes, compiled.
 
     Args:
-        task: What is trained.
+        learner: What is trained.
         schedule: What `rate_schedule` returns.
         devices: Devices of all hosts.
 
@@ -23,19 +23,19 @@ def training_model(task: Task, schedule: WarmUpCosine, devices: int = 1) -> kera
         A compiled model of RGB 0..255.
 
     Example:
-        >>> from keras_parc.training.recipes import RECIPES
-        >>> from keras_parc.tasks.task import task_of
-        >>> recipe = RECIPES["digit_scenes"]
-        >>> task = task_of(recipe)(recipe, classes=10)
-        >>> training_model(task, rate_schedule(recipe, [250] * 3)).input_shape
+        >>> from keras_parc.tasks.task import find_task
+        >>> from keras_parc.training.recipes import find_recipe
+        >>> recipe = find_recipe("digit_scenes")
+        >>> learner = find_task(recipe.task).learner(recipe, classes=10)
+        >>> training_model(learner, rate_schedule(recipe, [250] * 3)).input_shape
         (None, 48, 48, 3)
     """
-    recipe = task.recipe
+    recipe = learner.recipe
     policy = keras.config.dtype_policy()
     if recipe.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{recipe.mixed_precision}")
     try:
-        model = task.trained(recipe.sizes[0] if len(recipe.sizes) == 1 else None)
+        model = learner.trained(recipe.sizes[0] if len(recipe.sizes) == 1 else None)
     finally:
         keras.config.set_dtype_policy(policy)
     on_tensorflow = keras.config.backend() == "tensorflow"
@@ -44,12 +44,12 @@ def training_model(task: Task, schedule: WarmUpCosine, devices: int = 1) -> kera
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = recipe.synchronized_batch_norm
     model.compile(
-        _optimizer(task, model, schedule),
+        _optimizer(learner, model, schedule),
         jit_compile=recipe.jit_compile if on_tensorflow else "auto",
-        **task.compile_arguments(),
+        **learner.compile_arguments(),
     )
     model.optimizer.build(model.trainable_variables)
-    task.prepare(model)
+    learner.prepare(model)
     return model
 
 
@@ -71,12 +71,13 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
     )
 
 
-def _optimizer(task, model, schedule):
-    recipe = task.recipe
+def _optimizer(learner, model, schedule):
+    recipe = learner.recipe
     accumulation = recipe.gradient_accumulation
-    if recipe.head_rate != 1:
-        head = [variable.path for variable in task.head(model)]
-        kind = functools.partial(HeadAdamW, head=head, head_rate=recipe.head_rate)
+    head, head_rate = learner.head(model)
+    if head_rate != 1:
+        head = [variable.path for variable in head]
+        kind = functools.partial(HeadAdamW, head=head, head_rate=head_rate)
     elif keras.config.backend() == "torch":  # Its own is fused, that of subclasses is not.
         kind = keras.optimizers.AdamW
     else:

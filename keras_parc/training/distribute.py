@@ -111,7 +111,7 @@ ONE_DEVICE = Devices()
 
 
 @contextlib.contextmanager
-def alone():
+def without_distribution():
     """Do something on this host that the others do not, such as saving with Keras.
 
     Keras makes variables while it saves, and under a distribution every host would have to.

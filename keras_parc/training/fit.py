@@ -22,11 +22,11 @@ from rich.console import Console
 
 from keras_parc.support.files import replacing
 from keras_parc.support.progress import ProgressBar
-from keras_parc.tasks.task import task_of
+from keras_parc.tasks.task import find_task
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, read_state, write_state
 from keras_parc.training.compiling import rate_schedule, training_model
-from keras_parc.training.distribute import ONE_DEVICE, Devices, alone
+from keras_parc.training.distribute import ONE_DEVICE, Devices, without_distribution
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.sampler import epoch_plan
 
@@ -38,7 +38,7 @@ class Interrupted(Exception):  # noqa: N818 (not an error)
 
     Example:
         >>> try:
-        ...     model = train(RECIPES["digit_scenes"], "run")  # doctest: +SKIP
+        ...     model = train(find_recipe("digit_scenes"), "run")  # doctest: +SKIP
         ... except Interrupted as stopped:
         ...     print(f"{stopped}; call again to go on")
     """
@@ -98,11 +98,11 @@ def fit(
             data or the devices.
 
     Example:
-        >>> from keras_parc.training.recipes import RECIPES
+        >>> from keras_parc.training.recipes import find_recipe
         >>> def training(epoch, plan, first_step):
         ...     return "your data set of this epoch's steps, from `first_step` on"
         >>> model = fit(  # doctest: +SKIP
-        ...     RECIPES["digit_scenes"], training, validation, "run", examples=8000, classes=10
+        ...     find_recipe("digit_scenes"), training, validation, "run", examples=8000, classes=10
         ... )
     """
     if checkpoint_steps < 1:
@@ -141,13 +141,13 @@ class _Run(keras.callbacks.Callback):
         self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
         self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
         self.schedule = rate_schedule(recipe, self.steps)
-        self.task = task_of(recipe)(recipe, classes)
-        self.trained = training_model(self.task, self.schedule, devices.total)
-        self.average = self.task.averaged()
+        self.learner = find_task(recipe.task).learner(recipe, classes)
+        self.trained = training_model(self.learner, self.schedule, devices.total)
+        self.average = self.learner.averaged()
         self.average.set_weights(self.trained.get_weights())
         batch = math.ceil(recipe.batch / devices.total) * devices.total
         # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
-        self.evaluate = self.task.evaluator(self.average, batch, self.check)
+        self.evaluate = self.learner.evaluator(self.average, batch, self.check)
         # It moves at every step, which together must be one move per update.
         per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
         self.moving = MovingAverage(self.average, per_step)
@@ -197,7 +197,7 @@ class _Run(keras.callbacks.Callback):
             return
         self.bar.begin(plan[facts.step :], sum(self.steps[: facts.epoch]) + facts.step)
         history = self.trained.fit(
-            self.task.batches(training(facts.epoch, plan, facts.step)),
+            self.learner.batches(training(facts.epoch, plan, facts.step)),
             initial_epoch=facts.epoch,
             epochs=facts.epoch + 1,
             steps_per_epoch=len(plan) - facts.step,
@@ -243,7 +243,7 @@ class _Run(keras.callbacks.Callback):
     def validate(self, validation):
         facts, keep = self.facts, self.recipe.average_best
         metrics = self.evaluate(validation)
-        facts.best.append({"epoch": facts.epoch, "score": metrics[self.task.score]})
+        facts.best.append({"epoch": facts.epoch, "score": metrics[self.learner.score]})
         facts.best.sort(key=lambda each: (each["score"], each["epoch"]), reverse=True)
         dropped = facts.best[keep:]
         facts.best = facts.best[:keep]
@@ -252,7 +252,7 @@ class _Run(keras.callbacks.Callback):
         facts.history.append(row)
         if self.devices.host == 0:
             if any(each["epoch"] == facts.epoch for each in facts.best):
-                with replacing(self._best(facts.epoch)) as temporary, alone():
+                with replacing(self._best(facts.epoch)) as temporary, without_distribution():
                     self.average.save_weights(temporary)
             self._write_history(row)
         facts.epoch, facts.step, facts.logs = facts.epoch + 1, 0, None
@@ -295,7 +295,7 @@ class _Run(keras.callbacks.Callback):
             "history": self.facts.history,
         }
         if self.devices.host == 0:
-            with replacing(self.out / "model.keras") as temporary, alone():
+            with replacing(self.out / "model.keras") as temporary, without_distribution():
                 self.average.save(temporary)
             with replacing(self.out / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
@@ -306,7 +306,12 @@ def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
     """Make the folder, refuse another run's, and clear away what a kill left half-written."""
     path = out / "recipe.json"
     if path.exists():
-        found = dataclasses.asdict(Recipe.from_json(path.read_text()))
+        try:
+            found = dataclasses.asdict(Recipe.from_json(path.read_text()))
+        except ValueError as error:
+            raise ValueError(
+                f"{str(path)!r} cannot be read. {error} Choose another folder for a new run."
+            ) from error
         wanted = dataclasses.asdict(recipe)
         differing = [
             f"{name} {found[name]!r} there, {wanted[name]!r} now"

@@ -8,7 +8,7 @@ import time
 
 import tensorflow as tf
 
-from keras_parc.data.augment.images import Augmentation
+from keras_parc.data.augment.settings import Augmentation
 from keras_parc.data.images import decode
 from keras_parc.data.records import training_records, usable
 from keras_parc.data.sources import open_source

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_parc.support import compat
+
 
 @keras.saving.register_keras_serializable(package="keras_parc")
 class HeadAdamW(keras.optimizers.AdamW):
@@ -35,9 +37,9 @@ class HeadAdamW(keras.optimizers.AdamW):
         self._fast = {i for i, variable in enumerate(variables) if variable.path in self.head}
 
     def update_step(self, gradient, variable, learning_rate):
-        if self._get_variable_index(variable) in self._fast:
+        if compat.variable_index(self, variable) in self._fast:
             learning_rate = learning_rate * self.head_rate
-        if self.weight_decay is not None and self._use_weight_decay(variable):
+        if self.weight_decay is not None and compat.decays(self, variable):
             rate = ops.cast(learning_rate, variable.dtype)
             self.assign_sub(variable, variable * self.weight_decay * rate)
         super().update_step(gradient, variable, learning_rate)

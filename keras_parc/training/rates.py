@@ -1,28 +1,20 @@
 """Images per second of training: models in turn, in the loop that `fit` runs."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from keras_parc.models.zoo import MODELS
 from keras_parc.support.checks import at_least_one
-from keras_parc.support.machine import surroundings
+from keras_parc.support.machine import circumstances
 from keras_parc.support.timing import interleaved
-from keras_parc.tasks.task import task_of
+from keras_parc.tasks.task import find_task
 from keras_parc.training.average import MovingAverage
 from keras_parc.training.compiling import rate_schedule, training_model
-from keras_parc.training.recipes import RECIPES, override
+from keras_parc.training.recipes import find_recipe, override
 
-KIMM = "kimm_mobilevit_s"
+DEFAULT_MODELS = ("mobilevit_s", "parc_net_s")
 _CLASSES = 1000
-
-
-def default_models() -> tuple[str, ...]:
-    """What is compared: MobileViT-S, ParC-Net-S, and MobileViT-S of kimm where it is installed."""
-    of_kimm = (KIMM,) if importlib.util.find_spec("kimm") else ()
-    return ("mobilevit_s", "parc_net_s", *of_kimm)
 
 
 def training_rates(
@@ -43,8 +35,8 @@ def training_rates(
     machine's speed hits all.
 
     Args:
-        models: Keys of `keras_parc.models.zoo.MODELS`, or "kimm_mobilevit_s" where the
-            package kimm is installed; ratios are to the first. Default: `default_models()`.
+        models: Keys of registered classifiers, see `keras_parc.list_models`; ratios are to the
+            first. Default: MobileViT-S and ParC-Net-S.
         size: Side of the images in pixels, at least 32.
         batch: Images of a step.
         steps: Steps of one measurement, at least 1.
@@ -58,7 +50,6 @@ def training_rates(
         `device`, the name of what computed.
 
     Raises:
-        ImportError: "kimm_mobilevit_s" is asked for without kimm.
         ValueError: There is no such model, or an argument is out of its range.
 
     Example:
@@ -66,12 +57,10 @@ def training_rates(
         >>> rows[0]["speed_ratio"]
         1.0
     """
-    models = default_models() if models is None else models
+    models = DEFAULT_MODELS if models is None else models
     at_least_one(batch=batch, steps=steps, rounds=rounds)
     if not models:
         raise ValueError("There is no model to measure.")
-    if KIMM in models:
-        _add_kimm()
     settings = {
         **{"size": size, "short_side": size, "sizes": size, "batch": batch, "replicas": 1},
         **{"mixed_precision": mixed_precision, "jit_compile": str(jit).lower()},
@@ -79,46 +68,33 @@ def training_rates(
     fits = {name: _fit(name, settings, steps) for name in models}
     times = interleaved(fits, rounds=rounds, warm_up=1)
     images = steps * batch
-    circumstances = {
+    shared = {
         "size": size,
         "batch": batch,
         "precision": "float32" if mixed_precision == "none" else f"mixed_{mixed_precision}",
-        **surroundings(rounds, jit),
+        **circumstances(rounds, jit),
     }
     return [
         {
             "model": name,
             "images_per_second": round(1e3 * images / each["median_ms"], 3),
             "speed_ratio": round(1 / each["ratio"], 4),
-            **circumstances,
+            **shared,
         }
         for name, each in times.items()
     ]
-
-
-def _add_kimm():
-    if not importlib.util.find_spec("kimm"):
-        raise ImportError("MobileViT-S of kimm needs that package: pip install --no-deps kimm")
-    import kimm
-
-    def constructor(**arguments) -> keras.Model:
-        return kimm.models.MobileViTS(weights=None, **arguments)
-
-    MODELS[KIMM] = constructor
 
 
 def _fit(model: str, settings: dict, steps: int) -> Callable[[], object]:
     """A function that trains a model for so many steps."""
     import tensorflow as tf
 
-    if model not in MODELS:
-        raise ValueError(f"There is no model {model!r}; there are {', '.join(MODELS)}.")
     changes = [f"{name}={value}" for name, value in ({"model": model} | settings).items()]
-    recipe = override(RECIPES["parc_net_s_imagenet"], changes)
+    recipe = override(find_recipe("parc_net_s_imagenet"), changes)
     keras.utils.set_random_seed(recipe.seed)
-    task = task_of(recipe)(recipe, _CLASSES)
-    trained = training_model(task, rate_schedule(recipe, [recipe.warm_up_steps]))
-    average = task.averaged()
+    learner = find_task(recipe.task).learner(recipe, _CLASSES)
+    trained = training_model(learner, rate_schedule(recipe, [recipe.warm_up_steps]))
+    average = learner.averaged()
     average.set_weights(trained.get_weights())
     moving = MovingAverage(average, recipe.ema_momentum)
     draw = np.random.default_rng(0)

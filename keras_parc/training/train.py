@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 
 from keras_parc.support.files import replacing
-from keras_parc.tasks.task import task_of
+from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
 from keras_parc.training.recipes import Recipe
@@ -31,7 +31,7 @@ def train(
     of their own: with those a run goes on from the same state, but not with the same bits.
 
     Args:
-        recipe: The run, for instance one of `keras_parc.training.recipes.RECIPES`.
+        recipe: The run, for instance what `keras_parc.training.recipes.find_recipe` returns.
         out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added.
         data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
         devices: Where to compute.
@@ -49,17 +49,18 @@ def train(
         ValueError: Something does not fit, or too many images are damaged.
 
     Example:
-        >>> from keras_parc.training.recipes import RECIPES, override
-        >>> short = override(RECIPES["digit_scenes"], ["epochs=1"])
+        >>> from keras_parc.training.recipes import find_recipe, override
+        >>> short = override(find_recipe("digit_scenes"), ["epochs=1"])
         >>> model = train(short, "run")  # doctest: +SKIP
     """
     devices.connect()
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
+    from keras_parc.data.sources import num_examples
 
-    task = task_of(recipe)
-    data = task.data()
+    task = find_task(recipe.task)
+    data = task.data
     names = data.class_names(recipe.data, data_dir)
     skipped = SkippedImages(limit=recipe.skip_limit)
     shared = {"size": recipe.size, "data_dir": data_dir}
@@ -76,7 +77,7 @@ def train(
             start_step=start,
             shard=(devices.host, devices.hosts),
             skipped=skipped,
-            **task.training_options(recipe),
+            **task.learner.training_options(recipe),
             **shared,
         )
 
@@ -85,10 +86,10 @@ def train(
         recipe.validation_split,
         training=False,
         batch=recipe.batch,
-        **task.validation_options(recipe),
+        **task.learner.validation_options(recipe),
         **shared,
     )
-    images = data.num_examples(recipe.data, recipe.validation_split, data_dir)
+    images = num_examples(recipe.data, recipe.validation_split, data_dir)
     # Keras warns at the end of a data set whose length it does not know.
     validation = validation.apply(
         tf.data.experimental.assert_cardinality(math.ceil(images / recipe.batch))
@@ -99,7 +100,7 @@ def train(
             training,
             validation,
             out,
-            examples=data.num_examples(recipe.data, recipe.train_split, data_dir),
+            examples=num_examples(recipe.data, recipe.train_split, data_dir),
             classes=len(names),
             devices=devices,
             checkpoint_steps=checkpoint_steps,

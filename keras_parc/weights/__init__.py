@@ -1,6 +1,5 @@
 """Weights from elsewhere: presets, safe reading of PyTorch files, name maps."""
 
-from keras_parc.weights.names import load_state_dict
-from keras_parc.weights.torch_file import read_torch_file
+import lazy_loader
 
-__all__ = ["load_state_dict", "read_torch_file"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,13 +5,12 @@ their `H` runs along the height and is the paper's ParC-V. Read: layer name here
 """
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
-
-from keras_parc.weights.names_convnets import convnet_name
 
 _MODEL = {
     "stem_conv": "conv_1.block.conv",
@@ -113,7 +112,7 @@ def _deeplab_v3() -> dict[str, str]:
 # Layers of a detector and of a segmenter, whose backbone the authors keep under "encoder.".
 SSD_LITE, DEEPLAB_V3 = _ssd_lite(), _deeplab_v3()
 
-_VARIABLES = {
+VARIABLES = {
     "kernel": "weight",
     "bias": "bias",
     "gamma": "weight",
@@ -147,26 +146,58 @@ def _mobilevit(model: keras.Model, layer_name: str) -> str:
     return _staged(model, layer_name, _VIT_FRAME, _VIT_BLOCK, "global_rep")
 
 
-# A layer that only this family has -> its map. ParC-Net is what none of them claims.
-_FAMILIES: dict[str, Callable[[keras.Model, str], str]] = {"stage3_unfold": _mobilevit}
+# A function of a model, one of its layers and one of the layer's variables: the name of the tensor
+# in the authors' state dict. It raises AttributeError or KeyError for a layer without counterpart.
+NameMap = Callable[[keras.Model, keras.layers.Layer, keras.Variable], str]
 
 
-def _module(model: keras.Model, layer_name: str) -> str:
-    """The authors' module name of a layer."""
-    names = {layer.name for layer in model.layers}
-    for head in (SSD_LITE, DEEPLAB_V3):
-        if layer_name in head:
-            return head[layer_name]
-    family = next((_FAMILIES[marker] for marker in _FAMILIES if marker in names), _parc_net)
-    encoder = "" if names.isdisjoint(SSD_LITE | DEEPLAB_V3) else "encoder."
-    return encoder + family(model, layer_name)
+def variable_name(variable: keras.Variable) -> str:
+    """The name of a variable within its layer, such as "kernel"."""
+    return variable.path.rsplit("/", 1)[-1]
 
 
-def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> str:
+def _authors_name(
+    body: Callable[[keras.Model, str], str], head: Mapping[str, str], model, layer, variable
+) -> str:
+    """A `NameMap` of the authors' own framework, once `body` and `head` are given.
+
+    Args:
+        body: The module of a layer of the backbone.
+        head: The modules of the layers of a detector or a segmenter; empty for a classifier.
+    """
+    module = head.get(layer.name)
+    if module is None:
+        module = ("encoder." if head else "") + body(model, layer.name)
+    own = variable_name(variable)
+    if own == "base_position":
+        return module.format(kind="meta_pe")
+    if own == "base_kernel":
+        return module.format(kind="meta_kernel")
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        part = "out_proj" if "attention_output" in variable.path else "qkv_proj"
+        return f"{module}.{part}.{VARIABLES[own]}"
+    if "{kind}" in module:
+        # The ablation with big kernels swaps the two names of its second step.
+        swapped = {"2_W": "2_H", "2_H": "2_W"}
+        step = swapped.get(module[-3:], module[-3:])
+        module = module[:-3].format(kind="bk_conv") + step
+    return f"{module}.{VARIABLES[own]}"
+
+
+parc_net: NameMap = functools.partial(_authors_name, _parc_net, {})
+ssd_parc_net: NameMap = functools.partial(_authors_name, _parc_net, SSD_LITE)
+deeplab_v3_parc_net: NameMap = functools.partial(_authors_name, _parc_net, DEEPLAB_V3)
+mobilevit: NameMap = functools.partial(_authors_name, _mobilevit, {})
+
+
+def official_name(
+    name_map: NameMap, model: keras.Model, layer: keras.layers.Layer, variable: keras.Variable
+) -> str:
     """The authors' tensor name of a variable.
 
     Args:
-        model: A classifier of this package.
+        name_map: That of the model: `keras_parc.find_model("ParCNetS").name_map`.
+        model: The model.
         layer: One of its layers.
         variable: One of the layer's variables.
 
@@ -178,33 +209,15 @@ def official_name(model: keras.Model, layer: keras.layers.Layer, variable) -> st
 
     Example:
         >>> import keras_parc
-        >>> from keras_parc.weights.names import official_name
         >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3))
         >>> layer = model.get_layer("stage3_block1_v1")
-        >>> official_name(model, layer, layer.base_kernel)
+        >>> official_name(parc_net, model, layer, layer.base_kernel)
         'layer_3.1.spatial_global_rep.0.meta_kernel_1_H'
     """
-    own = variable.path.rsplit("/", 1)[-1]
     try:
-        of_convnet = convnet_name(model, layer, own, _VARIABLES)
-        if of_convnet is not None:
-            return of_convnet
-        module = _module(model, layer.name)
+        return name_map(model, layer, variable)
     except (AttributeError, KeyError) as error:
         raise ValueError(f"The layer {layer.name!r} has no counterpart in the map.") from error
-    if own == "base_position":
-        return module.format(kind="meta_pe")
-    if own == "base_kernel":
-        return module.format(kind="meta_kernel")
-    if isinstance(layer, keras.layers.MultiHeadAttention):
-        part = "out_proj" if "attention_output" in variable.path else "qkv_proj"
-        return f"{module}.{part}.{_VARIABLES[own]}"
-    if "{kind}" in module:
-        # The ablation with big kernels swaps the two names of its second step.
-        swapped = {"2_W": "2_H", "2_H": "2_W"}
-        step = swapped.get(module[-3:], module[-3:])
-        module = module[:-3].format(kind="bk_conv") + step
-    return f"{module}.{_VARIABLES[own]}"
 
 
 def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.ndarray:
@@ -218,7 +231,7 @@ def converted(layer: keras.layers.Layer, variable, tensor: np.ndarray) -> np.nda
     Returns:
         An array; its shape is not yet checked against the variable's.
     """
-    own = variable.path.rsplit("/", 1)[-1]
+    own = variable_name(variable)
     if layer.name in SSD_LITE and layer.name.endswith(("_boxes", "_scores")):
         tensor = _prediction_part(layer, tensor)
     if own in ("base_kernel", "base_position"):  # (C, 1, K, 1) or (1, C, K, 1), either axis
@@ -263,6 +276,7 @@ def _attention_part(layer, variable, tensor):
 def load_state_dict(
     model: keras.Model,
     state: Mapping[str, np.ndarray],
+    name_map: NameMap,
     *,
     scope: str = "",
     ignored: tuple[str, ...] = (),
@@ -273,6 +287,7 @@ def load_state_dict(
         model: A model of this package.
         state: The authors' names to numpy arrays in PyTorch's layout. `num_batches_tracked` is
             ignored; the `residual.*` aliases must equal the `layer_5.0.*` tensors they repeat.
+        name_map: That of the model: `keras_parc.find_model("ParCNetS").name_map`.
         scope: What the file puts before the model's names: "encoder." for the backbone of a
             detector or segmenter.
         ignored: Beginnings of names that this model knowingly does without.
@@ -283,9 +298,9 @@ def load_state_dict(
 
     Example:
         >>> import keras_parc
-        >>> from keras_parc.weights.names import load_state_dict
         >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3))
-        >>> load_state_dict(model, {"classifier.fc.bias": np.zeros(1000), "more": np.zeros(3)})
+        >>> state = {"classifier.fc.bias": np.zeros(1000), "more": np.zeros(3)}
+        >>> load_state_dict(model, state, parc_net)
         Traceback (most recent call last):
             ...
         ValueError: The state dict does not fit 'parc_net_xs':
@@ -297,7 +312,7 @@ def load_state_dict(
         for variable in layer.weights:
             if "seed_generator" in variable.path:
                 continue
-            name = scope + official_name(model, layer, variable)
+            name = scope + official_name(name_map, model, layer, variable)
             if name not in state:
                 missing.append(name)
                 continue

@@ -1,11 +1,15 @@
-"""The name map of the three ConvNets with ParC; see `keras_parc.weights.names`.
+"""The name maps of the three ConvNets with ParC; see `keras_parc.weights.names`.
 
 Here the authors write `parc_H` or `gcc_H` for what runs along the height, the paper's ParC-V.
 """
 
+import functools
 import re
+from collections.abc import Callable
 
 import keras
+
+from keras_parc.weights.names import VARIABLES, NameMap, variable_name
 
 _RESNET_BLOCK = {  # stageN_blockM_... -> layer(N - 1).(M - 1). ...
     "reduce_conv": "conv1",
@@ -73,43 +77,6 @@ _PARC_VARIABLES = {
 }
 
 
-def convnet_name(
-    model: keras.Model, layer: keras.layers.Layer, own: str, variables: dict[str, str]
-) -> str | None:
-    """The authors' tensor name of a variable, if `model` is one of the three ConvNets.
-
-    Args:
-        model: Any model.
-        layer: One of its layers.
-        own: Name of a variable of the layer.
-        variables: Names of variables here to the usual ones there.
-
-    Returns:
-        A key of the authors' state dict; None if `model` is none of the three.
-
-    Raises:
-        AttributeError: The layer has no counterpart: its name does not fit.
-        KeyError: The same.
-    """
-    module_of = _family({each.name for each in model.layers})
-    if module_of is None:
-        return None
-    module = module_of(model, layer.name)
-    if layer.name.endswith("_scale"):
-        return f"{module}{own}"
-    if layer.name.endswith(("_parc_v", "_parc_h")):
-        variables = _PARC_VARIABLES
-    return f"{module}.{variables[own]}"
-
-
-def _family(names: set[str]):
-    if "stem_pool" in names:
-        return _resnet
-    if "stage4_ir7_project_conv" in names:
-        return _mobilenet
-    return _convnext if "stem_ln" in names else None
-
-
 def _resnet(model: keras.Model, name: str) -> str:
     if name in _RESNET:
         return _RESNET[name]
@@ -137,3 +104,17 @@ def _convnext(model: keras.Model, name: str) -> str:
         return f"downsample_layers.{int(between[1]) - 2}.{('ln', 'conv').index(between[2])}"
     stage, block, part = re.fullmatch(r"stage(\d)_block(\d)_(.+)", name).groups()
     return f"stages.{int(stage) - 2}.{int(block) - 1}.{_CONVNEXT_BLOCK[part]}"
+
+
+def _tensor_name(module_of: Callable[[keras.Model, str], str], model, layer, variable) -> str:
+    """A `NameMap`, once the module of a layer is given."""
+    module, own = module_of(model, layer.name), variable_name(variable)
+    if layer.name.endswith("_scale"):
+        return f"{module}{own}"
+    parc = layer.name.endswith(("_parc_v", "_parc_h"))
+    return f"{module}.{(_PARC_VARIABLES if parc else VARIABLES)[own]}"
+
+
+resnet: NameMap = functools.partial(_tensor_name, _resnet)
+mobilenet: NameMap = functools.partial(_tensor_name, _mobilenet)
+convnext: NameMap = functools.partial(_tensor_name, _convnext)

@@ -1,11 +1,13 @@
 """The published weights as a table: source, checksum, licence, input, accuracy."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FOLDER = "main/pretrained_models"
 _REPOSITORIES = ("hkzhang91/EdgeFormer", "hkzhang91/ParC-Net")  # one repository under two names
 _PAPER = "ParC-Net (ECCV 2022, arXiv 2203.03952)"
+_EXPANSION = ("head_expand_conv", "head_expand_bn")  # detectors and segmenters do without
 
 
 def _urls(task: str) -> tuple[str, ...]:
@@ -34,6 +36,7 @@ class Preset:
         metric_source: Who published it and where.
         scope: What the file puts before the backbone's names; "" for a classifier.
         ignored: Beginnings of the names of the parts that a backbone does without.
+        absent: Names of layers of the model that the file has not.
         channel_order: Of the input.
         value_range: Of the input.
         licence: Of the weights.
@@ -59,6 +62,7 @@ class Preset:
     metric_source: str
     scope: str = ""
     ignored: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     channel_order: str = "BGR"
     value_range: tuple[float, float] = (0.0, 1.0)
     licence: str = "not stated: the authors' repository names none"
@@ -109,6 +113,7 @@ PRESETS = (
         metric_source=_PAPER,
         scope="encoder.",
         ignored=("extra_layers.", "ssd_heads."),
+        absent=_EXPANSION,
     ),
     Preset(
         name="ssd_parc_net_s_coco",
@@ -131,30 +136,30 @@ PRESETS = (
         metric="mIoU 79.7 % (with DeepLabV3)",
         scope="encoder.",
         ignored=("seg_head.",),
+        absent=_EXPANSION,
     ),
     _VOC,
 )
 
 
-def list_presets() -> tuple[Preset, ...]:
-    """List the published weights that `weights=` can name.
-
-    Returns:
-        A `Preset` for each file: model, name, task, source, checksum, licence, input, accuracy.
+def published(model: str) -> tuple[Preset, ...]:
+    """The authors' weights for a constructor.
 
     Example:
-        >>> import keras_parc
-        >>> [preset.weights for preset in keras_parc.list_presets() if preset.model == "ParCNetS"]
+        >>> [preset.weights for preset in published("ParCNetS")]
         ['imagenet', 'coco', 'voc']
     """
-    return PRESETS
+    return tuple(preset for preset in PRESETS if preset.model == model)
 
 
-def find_preset(model: str | None, weights: str, include_top: bool) -> Preset:
+def find_preset(
+    presets: Sequence[Preset], model: str | None, weights: str, include_top: bool
+) -> Preset:
     """Find the preset of a constructor, before anything is built or downloaded.
 
     Args:
-        model: Name of the constructor; None for a model that has no presets.
+        presets: Those of the constructor.
+        model: Name of the constructor; None for a model without a name.
         weights: The name that was asked for.
         include_top: Whether the model has a classifier.
 
@@ -162,14 +167,14 @@ def find_preset(model: str | None, weights: str, include_top: bool) -> Preset:
         ValueError: There is no such preset, or it has no classifier and one is asked for.
 
     Example:
-        >>> find_preset("ParCNetS", "coco", include_top=False).task
+        >>> find_preset(published("ParCNetS"), "ParCNetS", "coco", include_top=False).task
         'detection'
     """
-    for preset in list_presets():
-        if (preset.model, preset.weights) == (model, weights):
+    for preset in presets:
+        if preset.weights == weights:
             break
     else:
-        known = ", ".join(f"{preset.model}: {preset.weights!r}" for preset in list_presets())
+        known = ", ".join(f"{preset.model}: {preset.weights!r}" for preset in PRESETS)
         raise ValueError(
             f"`weights={weights!r}`: {model or 'this model'} has no pretrained weights of this "
             f"name. There are {known}. Otherwise pass None (random weights) or the path of a "
@@ -201,7 +206,7 @@ def model_card(preset: Preset) -> str:
         A page: use, origin, licence, input, result, limits.
 
     Example:
-        >>> print(model_card(list_presets()[0]).splitlines()[0])
+        >>> print(model_card(PRESETS[0]).splitlines()[0])
         # ParCNetS(weights="imagenet")
     """
     top = ", include_top=False" if preset.scope else ""
@@ -218,7 +223,7 @@ def model_card(preset: Preset) -> str:
 ```python
 import keras_parc
 
-model = keras_parc.{preset.model}(weights="{preset.weights}"{top}, include_preprocessing=True)
+model = keras_parc.{preset.model}(weights="{preset.weights}"{top})
 ```
 
 | | |
@@ -226,7 +231,7 @@ model = keras_parc.{preset.model}(weights="{preset.weights}"{top}, include_prepr
 | task | {preset.task}, {preset.classes} classes |
 | trained on | {preset.data}, by the authors of ParC-Net |
 | input | {preset.channel_order}, {low:g} to {high:g}, evaluated at {height}x{width}; \
-`include_preprocessing=True` takes RGB 0..255 |
+the model does this itself and takes RGB 0..255 |
 | published result | {preset.metric}; {preset.metric_source} |
 | licence of the weights | {preset.licence} |
 | file | {preset.mebibytes} MiB, git blob `{preset.git_blob}` |

@@ -79,7 +79,7 @@ def test_a_file_takes_limits_too(detector_files, found_by_keras):
     file = TFLiteDetector(detector_files[None, False])
     assert all(
         len(each["labels"]) <= 1 and (each["scores"] >= 0.8).all()
-        for each in detector_of(file, score_threshold=0.8, most=1)(images[:4])
+        for each in detector_of(file, score_threshold=0.8, max_boxes=1)(images[:4])
     )
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import small_training  # noqa: F401 (registers the model "small")
-from keras_parc.models.zoo import MODELS
+from keras_parc.models.registry import find_model
 from keras_parc.tasks.model_files import load_model
 from keras_parc.training import fit as fitting
 from keras_parc.training.recipes import RECIPES, Recipe
@@ -77,7 +77,7 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     assert 0 <= round(updates) < steps
     trained = load_model(out / "model.keras")
     assert trained.output_shape == (None, 1000)
-    before = MODELS[model]((32, 32, 3), 1000)
+    before = find_model(model).build(input_shape=(32, 32, 3), classes=1000)
     assert trained.count_params() == before.count_params()
     assert len((out / "labels.txt").read_text().splitlines()) == 1000
 

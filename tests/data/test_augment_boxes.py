@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 from keras_parc.data.augment.boxes import (
-    BoxAugmentation,
     crop_boxes,
     crop_window,
     distort_colours,
     flip_boxes,
     training_example,
 )
+from keras_parc.data.augment.settings import BoxAugmentation
 
 CASES = 400
 AUTHORS = BoxAugmentation()

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from image_files import UNREADABLE, UNUSUAL, encoded, odd_files, picture
-from keras_parc.data.augment.images import Augmentation
+from keras_parc.data.augment.settings import Augmentation
 from keras_parc.data.images import decode, evaluation_image
 from keras_parc.data.skipped import SkippedImages
 from keras_parc.data.sources import open_source

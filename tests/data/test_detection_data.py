@@ -16,7 +16,7 @@ from box_sets import (
     scene,
 )
 from image_files import UNREADABLE, encoded, odd_files
-from keras_parc.data.augment.boxes import BoxAugmentation
+from keras_parc.data.augment.settings import BoxAugmentation
 from keras_parc.data.images import decode, resize
 from keras_parc.data.skipped import SkippedImages
 from keras_parc.tasks.detection.data import (

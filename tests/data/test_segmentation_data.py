@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from image_files import encoded
-from keras_parc.data.augment.masks import MaskAugmentation, flaw, resize_mask, training_pair
+from keras_parc.data.augment.masks import flaw, resize_mask, training_pair
+from keras_parc.data.augment.settings import MaskAugmentation
 from keras_parc.data.sets.voc_segmentation import CLASSES, COCO_IDS, VocSegmentation
 from keras_parc.data.skipped import SkippedImages
 from keras_parc.tasks.segmentation.data import (

@@ -9,7 +9,7 @@ import re
 import pytest
 from guides import FOLDER, GUIDES, REASONS, blocks, missing_names
 
-from keras_parc import lite
+from keras_parc.lite import rewrite
 
 # What cannot be had here; any other weights do for the code around it.
 DOWNLOAD = 'weights="imagenet"'
@@ -68,9 +68,9 @@ def test_every_rule_is_explained():
     explained = set(re.findall(r"`(\w+)`", text))
     rules = {
         name
-        for _, module, _ in pkgutil.iter_modules(lite.__path__)
+        for _, module, _ in pkgutil.iter_modules(rewrite.__path__)
         if module.startswith("rules_")
-        for name, function in vars(importlib.import_module(f"keras_parc.lite.{module}")).items()
+        for name, function in vars(importlib.import_module(f"{rewrite.__name__}.{module}")).items()
         if inspect.isfunction(function)
         and function.__module__.endswith(module)
         and not name.startswith("_")

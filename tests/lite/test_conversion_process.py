@@ -67,7 +67,7 @@ def test_a_block_shares_one_process_and_ends_it(tmp_path, monkeypatch):
 
 
 def test_a_process_is_replaced_after_so_many_tasks(own, monkeypatch):
-    monkeypatch.setattr(process, "MOST_TASKS", 2)
+    monkeypatch.setattr(process, "MAX_TASKS", 2)
     pids = []
     for _ in range(3):
         with pytest.raises(TaskError, match="does not exist"):

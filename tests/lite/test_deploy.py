@@ -22,8 +22,10 @@ from keras_parc import (
 )
 from keras_parc.lite.rewrite.importing import import_model
 
-xs = functools.partial(ParCNetXS, classes=7, classifier_activation=None)
-s = functools.partial(ParCNetS, classes=7, classifier_activation=None)
+xs = functools.partial(
+    ParCNetXS, classes=7, classifier_activation=None, include_preprocessing=False
+)
+s = functools.partial(ParCNetS, classes=7, classifier_activation=None, include_preprocessing=False)
 
 
 def test_norm_folds_into_the_convolution_before():
@@ -170,7 +172,8 @@ def test_preprocessing_folds_into_the_first_convolution():
 
 
 def test_attention_of_mobilevit():
-    from keras_parc.models.mobilevit import Fold, Unfold, transformer_block
+    from keras_parc.layers import Fold, Unfold
+    from keras_parc.models.mobilevit import transformer_block
 
     def attention(x):
         tokens = transformer_block(Unfold(2)(x), 16, 2, "t")
@@ -196,11 +199,68 @@ def test_unknown_layers_are_kept_and_named(caplog):
         assert name in caplog.text
 
 
+class LayerScale(layers.Layer):
+    """Named after a layer of keras.applications, and another function."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), name="gamma")
+
+    def call(self, x):
+        return x * (1 + self.gamma)
+
+
+class Dense(layers.Dense):
+    def call(self, x):
+        return super().call(x) + 1
+
+
+def hard_sigmoid(x):
+    """Keras 2's, whose slope is not Keras 3's."""
+    return ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+def linear(x):
+    return 2 * x
+
+
+def test_classes_and_functions_of_the_same_name_are_kept(caplog):
+    with caplog.at_level(logging.WARNING, "keras_parc"):
+        assert check(lambda x: LayerScale()(conv(4)(x)))["keep"] == 1
+        assert check(lambda x: Dense(5)(x))["keep"] == 1
+    assert "LayerScale" in caplog.text
+    operations = check(lambda x: layers.Activation(hard_sigmoid)(conv(4)(x)), scale=9.0)
+    assert operations == {"input": 1, "conv": 1, "activation": 1}
+    assert check(lambda x: layers.Activation(linear)(x))["activation"] == 1
+
+
+def test_softmax_over_another_axis_and_what_ops_have_in_common_with_layers():
+    assert check(lambda x: layers.Softmax()(x))["activation"] == 1
+    assert check(lambda x: layers.Softmax(axis=1)(x))["keep"] == 1
+    assert check(lambda x: ops.softmax(x, axis=1))["keep"] == 1
+    assert check(lambda x: ops.reshape(conv(4)(x), (-1, 48, 4)))["keep"] == 1
+    assert check(lambda x: ops.concatenate([x, np.ones((2, 8, 6, 1))], -1))["keep"] == 1
+    assert check(lambda x: conv(3)(x + 1.0)) == {"input": 1, "conv": 1}
+
+
+def test_layers_of_convnext_in_keras_applications():
+    from keras.src.applications import convnext
+
+    def block(x):
+        y = convnext.StochasticDepth(0.1)(convnext.LayerScale(0.5, 4)(x))
+        return layers.Add()([x, y])
+
+    assert check(block) == {"input": 1, "affine": 1, "add": 1}
+
+
 def test_normalization_in_training_mode_is_kept():
     assert check(lambda x: layers.BatchNormalization()(x, training=False))["keep"] == 0
     image = keras.Input((4, 4, 2))
     model = keras.Model(image, layers.BatchNormalization()(image, training=True))
-    assert [node.op for node in import_model(model, (4, 4, 2)).nodes()] == ["input", "keep", "item"]
+    assert [node.op.name for node in import_model(model, (4, 4, 2)).nodes()] == [
+        "input",
+        "keep",
+        "item",
+    ]
 
 
 def test_models_inside_models_and_shared_layers():
@@ -212,20 +272,36 @@ def test_models_inside_models_and_shared_layers():
 WHOLE = {
     "xs": lambda: xs(input_shape=(64, 96, 3)),
     "s": lambda: s(input_shape=(96, 64, 3)),
-    "h": lambda: ParCNetH(input_shape=(64, 64, 3), classes=7),
-    "mobilevit": lambda: MobileViTS(input_shape=(96, 72, 3), classes=7),
+    "h": lambda: ParCNetH(input_shape=(64, 64, 3), classes=7, include_preprocessing=False),
+    "mobilevit": lambda: MobileViTS(
+        input_shape=(96, 72, 3), classes=7, include_preprocessing=False
+    ),
     "big_1/2": lambda: s(input_shape=(64, 96, 3), kernel="big_1/2"),
     "big_1/4": lambda: xs(input_shape=(64, 96, 3), kernel="big_1/4"),
     "no_meta_former": lambda: xs(input_shape=(64, 64, 3), meta_former=False),
     "no_attention": lambda: xs(input_shape=(64, 64, 3), channel_attention=False),
     "no_position": lambda: xs(input_shape=(96, 64, 3), position_embedding=False),
-    "no_top": lambda: ParCNetXS(include_top=False, input_shape=(100, 68, 3)),
-    "pooled": lambda: ParCNetXS(include_top=False, pooling="max", input_shape=(33, 47, 3)),
-    "stride_8": lambda: ParCNetXS(include_top=False, input_shape=(96, 64, 3), output_stride=8),
-    "resnet": lambda: ParCResNet50(input_shape=(100, 224, 3), classes=7),
-    "mobilenet": lambda: ParCMobileNetV2(input_shape=(224, 96, 3), classes=7),
-    "convnext": lambda: ParCConvNeXtXT(input_shape=(100, 224, 3), classes=7),
-    "features": lambda: keras_parc.features(ParCNetS(input_shape=(64, 96, 3))),
+    "no_top": lambda: ParCNetXS(
+        include_top=False, input_shape=(100, 68, 3), include_preprocessing=False
+    ),
+    "pooled": lambda: ParCNetXS(
+        include_top=False, pooling="max", input_shape=(33, 47, 3), include_preprocessing=False
+    ),
+    "stride_8": lambda: ParCNetXS(
+        include_top=False, input_shape=(96, 64, 3), output_stride=8, include_preprocessing=False
+    ),
+    "resnet": lambda: ParCResNet50(
+        input_shape=(100, 224, 3), classes=7, include_preprocessing=False
+    ),
+    "mobilenet": lambda: ParCMobileNetV2(
+        input_shape=(224, 96, 3), classes=7, include_preprocessing=False
+    ),
+    "convnext": lambda: ParCConvNeXtXT(
+        input_shape=(100, 224, 3), classes=7, include_preprocessing=False
+    ),
+    "features": lambda: keras_parc.features(
+        ParCNetS(input_shape=(64, 96, 3), include_preprocessing=False)
+    ),
 }
 
 

@@ -41,7 +41,7 @@ def test_as_precise_as_keras(detector_files, quantize):
     images, boxes, labels = squares.scenes(64, seed=3)
     truths = [{"boxes": each, "labels": some} for each, some in zip(boxes, labels, strict=True)]
     file = keras_parc.TFLiteDetector(detector_files[quantize, False])
-    keras_finds = detector_of(model, score_threshold=0.5, most=10)(images)
+    keras_finds = detector_of(model, score_threshold=0.5, max_boxes=10)(images)
     ours, theirs = (
         measure_detections(truths, found, images.shape[1:3], squares.LABELS)["map"]
         for found in (file(images), keras_finds)
@@ -82,7 +82,7 @@ def test_raw_outputs(detector_files, found_by_keras, quantize):
     scores = np.concatenate([1 - scores.sum(-1, keepdims=True), scores], -1)
     outputs = {"boxes": deltas, "scores": np.log(np.maximum(scores, 1e-30))}
     found = keras_parc.detections(
-        outputs, keras_parc.ssd_anchors(model), score_threshold=0.5, most=10
+        outputs, keras_parc.ssd_anchors(model), score_threshold=0.5, max_boxes=10
     )
     overlaps, _ = squares.paired(found, theirs)
     assert overlaps.min() >= (0.95 if quantize else 0.9999)
@@ -163,10 +163,12 @@ def test_the_device_tool(detector_files, found_by_keras, quantize, tmp_path):
 
 def test_wrong_arguments(tmp_path):
     model = squares.new_detector()
-    classifier = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+    classifier = keras_parc.ParCNetXS(
+        input_shape=(32, 32, 3), classes=2, include_preprocessing=False
+    )
     path = tmp_path / "model.tflite"
     with pytest.raises(ValueError, match="`most` must be at least 1, got 0"):
-        keras_parc.Postprocess(most=0)
+        keras_parc.Postprocess(max_boxes=0)
     with pytest.raises(ValueError, match="`iou_threshold` must be 0 to 1, got 2"):
         keras_parc.Postprocess(iou_threshold=2)
     with pytest.raises(ValueError, match="`postprocess` is for an `SSDLite`"):
@@ -182,5 +184,5 @@ def test_wrong_arguments(tmp_path):
         keras_parc.TFLiteDetector(path)
     both = keras.Model(classifier.input, [classifier.output, classifier.layers[5].output])
     keras_parc.to_tflite(both, path)
-    with pytest.raises(ValueError, match=r"A file of one output is needed; .* has 2"):
+    with pytest.raises(ValueError, match=r"A file with one output is needed; .* has 2"):
         keras_parc.TFLiteModel(path)

@@ -9,8 +9,8 @@ from keras_parc.lite.quantize import fine_tuning
 from keras_parc.lite.quantize.fake_quantized import FakeQuantized
 from keras_parc.lite.quantize.fine_tuning import fine_tune
 from keras_parc.lite.quantize.int8 import quantize
-from keras_parc.lite.quantize.intermediate import Intermediate
 from keras_parc.lite.quantize.ranges import choose_ranges
+from keras_parc.lite.quantize.traced_file import TracedFile
 
 SHAPE = (16, 16, 3)
 
@@ -20,7 +20,7 @@ def decibels(expected, found):
 
 
 def outputs(content, images):
-    file = Intermediate(content)
+    file = TracedFile(content)
     found = []
     for image in images:
         file.run(image)
@@ -81,16 +81,18 @@ def pooled():
 def circulant(tmp_path_factory):
     """ParC-Net-XS with circular convolutions as matrices and as convolutions."""
     keras.utils.set_random_seed(0)
-    model = keras_parc.ParCNetXS(input_shape=(96, 80, 3), classes=4, classifier_activation=None)
+    model = keras_parc.ParCNetXS(
+        input_shape=(96, 80, 3), classes=4, classifier_activation=None, include_preprocessing=False
+    )
     path = tmp_path_factory.mktemp("circulant") / "float.tflite"
     content = keras_parc.to_tflite(model, path).read_bytes()
-    assert "BATCH_MATMUL" in {each.name for each in Intermediate(content).operations}
+    assert "BATCH_MATMUL" in {each.name for each in TracedFile(content).operations}
     return content
 
 
 def largest_difference(content):
     """Between file and model, of the largest value, on three images."""
-    shape = Intermediate(content).shape(Intermediate(content).input)[1:]
+    shape = TracedFile(content).shape(TracedFile(content).input)[1:]
     batch = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
     expected, found = outputs(content, batch), np.asarray(FakeQuantized(content)(batch))
     return np.abs(found - expected).max() / np.abs(expected).max()
@@ -99,7 +101,12 @@ def largest_difference(content):
 @pytest.mark.parametrize(
     ("build", "settings"),
     [
-        (lambda: keras_parc.MobileViTS(input_shape=(64, 64, 3), classes=4), {"rewrite": False}),
+        (
+            lambda: keras_parc.MobileViTS(
+                input_shape=(64, 64, 3), classes=4, include_preprocessing=False
+            ),
+            {"rewrite": False},
+        ),
         (pooled, {}),
     ],
     ids=["attention", "pooled"],
@@ -117,7 +124,7 @@ def test_circulant_matrices_stay_as_they_are(circulant):
 
 def noises(content, images, method):
     """What int8 does to the outputs, by the file and by the model."""
-    ranges = choose_ranges(Intermediate(content), images, method)
+    ranges = choose_ranges(TracedFile(content), images, method)
     coarse = quantize(content, images, method=method)
     exact, found = outputs(content, images), np.asarray(FakeQuantized(content, ranges)(images))
     return np.ravel(outputs(coarse, images) - exact), np.ravel(found - exact)
@@ -149,7 +156,7 @@ def test_gradients_reach_all_weights(circulant):
     import tensorflow as tf
 
     batch = np.random.default_rng(0).random((2, 96, 80, 3), "float32")
-    rounding = FakeQuantized(circulant, choose_ranges(Intermediate(circulant), batch, "minmax"))
+    rounding = FakeQuantized(circulant, choose_ranges(TracedFile(circulant), batch, "minmax"))
     gradients = []
     for student in (FakeQuantized(circulant), rounding):
         with tf.GradientTape() as tape:
@@ -204,7 +211,7 @@ def test_held_out_images_are_not_used(content, images, monkeypatch):
 
 def test_same_seed_same_bytes(content, images, monkeypatch):
     monkeypatch.setattr(fine_tuning, "PASSES", 1)
-    monkeypatch.setattr(fine_tuning, "LEAST_GAIN_DB", -100.0)
+    monkeypatch.setattr(fine_tuning, "MIN_GAIN_DB", -100.0)
     monkeypatch.setattr(fine_tuning, "_compared", lambda *files: (1.0, 0.0))
     first, again, other = (
         fine_tune(content, images[:1000], "minmax", seed).content for seed in (0, 0, 1)
@@ -231,7 +238,7 @@ def test_what_does_not_help_is_left_out(content, images, monkeypatch, capsys, be
     result = fine_tune(content, images[:1000])
     assert result.kept is kept
     assert (result.content == content) is not kept
-    said = "fine-tuning kept" if kept else "fine-tuning brought nothing and is left out"
+    said = "fine-tuning kept" if kept else "fine-tuning gained nothing and is left out"
     assert said in capsys.readouterr().err
 
 

@@ -13,8 +13,8 @@ from keras_parc.lite.quantize import ranges
 from keras_parc.lite.quantize.calibration import calibration_images
 from keras_parc.lite.quantize.explain import explain, match, noise_table, write_noise
 from keras_parc.lite.quantize.int8 import quantize
-from keras_parc.lite.quantize.intermediate import Intermediate
 from keras_parc.lite.quantize.ranges import METHODS, choose_ranges, least_error
+from keras_parc.lite.quantize.traced_file import TracedFile
 
 SHAPE = (32, 32, 3)
 
@@ -87,7 +87,7 @@ def test_one_partition(files):
 
 def test_ranges_hold_what_the_tensors_hold(files, pixels):
     """The converter's own calibration fails here: ADD and MUL run in place."""
-    file = Intermediate(str(files[0]))
+    file = TracedFile(str(files[0]))
     chosen = choose_ranges(file, pixels[:2], "minmax")
     sums = [each for each in file.operations if each.name in ("ADD", "MUL")]
     assert len(sums) > 50
@@ -139,7 +139,7 @@ def test_a_loud_image_does_not_take_the_range(tmp_path):
     inputs = keras.Input(SHAPE)
     model = keras.Model(inputs, keras.layers.Conv2D(8, 3)(keras.layers.Conv2D(8, 3)(inputs)))
     content = keras_parc.to_tflite(model, tmp_path / "float.tflite").read_bytes()
-    file, images = Intermediate(content), np.random.default_rng(4).normal(size=(30, *SHAPE))
+    file, images = TracedFile(content), np.random.default_rng(4).normal(size=(30, *SHAPE))
 
     def width(images, method):
         low, high = choose_ranges(file, images.astype("float32"), method)[file.made[-1]]
@@ -194,7 +194,7 @@ def test_noise_adds_up(outlier_files, heavy_images):
 def test_explain_refuses_files_of_two_models(files, outliers, heavy_images, tmp_path):
     other = keras_parc.to_tflite(outliers, tmp_path / "other.tflite")
     with pytest.raises(ValueError, match="not of the same model"):
-        match(Intermediate(str(files[0])), Intermediate(str(other)))
+        match(TracedFile(str(files[0])), TracedFile(str(other)))
     with pytest.raises(ValueError, match="empty"):
         explain(*files, [])
     with pytest.raises(ValueError, match="must be"):
@@ -217,7 +217,7 @@ def test_noise_as_table_and_csv(files, pixels, tmp_path):
         ([], "holds no images"),
         (np.ones((2, 16, 16, 3)), "must be"),
         (np.full((2, *SHAPE), np.nan), "NaN"),
-        (np.full((2, *SHAPE), 7.0), "same one value"),
+        (np.full((2, *SHAPE), 7.0), "All values of all .* are 7.0"),
         (np.random.default_rng(0).random((2, *SHAPE)), "takes pixels 0..255"),
         ([{"label": 1}], "no 'image'"),
     ],
@@ -228,7 +228,7 @@ def test_calibration_mistakes(model, images, message):
 
 
 def test_pixels_for_a_model_without_preprocessing(pixels):
-    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2)
+    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2, include_preprocessing=False)
     with pytest.raises(ValueError, match="no preprocessing"):
         calibration_images(pixels, SHAPE, plain)
 
@@ -254,7 +254,7 @@ def test_calibration_from_a_folder(model, pixels, tmp_path):
     np.testing.assert_array_equal(found, pixels[:6])
     found = calibration_images(tmp_path, SHAPE, model, limit=3)
     np.testing.assert_array_equal(found, pixels[[0, 2, 5]])  # One of each class.
-    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2)
+    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2, include_preprocessing=False)
     found = calibration_images(tmp_path, SHAPE, plain)
     np.testing.assert_allclose(found, pixels[:6, ..., ::-1] / 255)
     with pytest.raises(FileNotFoundError):
@@ -278,4 +278,4 @@ def test_what_a_concatenation_widens_reaches_the_next_convolution():
         file, {a: (-1.0, 3.0), b: (-3.0, 1.0), joined: (-3.0, 3.0), result: (0.0, 1e-3)}
     )
     assert found[a] == found[b] == found[joined] == (-3.0, 3.0)
-    assert found[result] == pytest.approx((0.0, 6.0 / ranges.MOST_STEPS))
+    assert found[result] == pytest.approx((0.0, 6.0 / ranges.MAX_STEPS))

@@ -33,7 +33,9 @@ def rewritten(function, shape):
     image = keras.Input(shape)
     graph = import_model(keras.Model(image, function(image)), shape)
     rewrite(graph)
-    return {op: [n for n in graph.nodes() if n.op == op] for op in ("conv", "depthwise", "resize")}
+    return {
+        op: [n for n in graph.nodes() if n.op.name == op] for op in ("conv", "depthwise", "resize")
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from keras_parc import (
     ParCResNet50,
 )
 
-small = functools.partial(ParCNetXS, input_shape=(64, 64, 3), classes=10)
+small = functools.partial(
+    ParCNetXS, input_shape=(64, 64, 3), classes=10, include_preprocessing=False
+)
 
 
 def run(model, x):
@@ -57,13 +59,13 @@ def test_counts(build, ablation, count, macs):
 
 
 def test_the_reconstructed_block_has_the_size_of_the_paper():
-    model = ParCNetS(meta_former=False, input_shape=(64, 64, 3))
+    model = ParCNetS(meta_former=False, input_shape=(64, 64, 3), include_preprocessing=False)
     assert round(parameters(model) / 1e6, 1) == 5.3
     assert model(np.zeros((1, 64, 64, 3)), training=False).shape == (1, 1000)
 
 
 def test_macs_of_an_unknown_size():
-    model = ParCNetXS(input_shape=(None, None, 3))
+    model = ParCNetXS(input_shape=(None, None, 3), include_preprocessing=False)
     assert keras_parc.count_macs(model, (256, 256)) == 944_016_896
     with pytest.raises(ValueError, match="pass `input_size"):
         keras_parc.count_macs(model)
@@ -159,16 +161,21 @@ def test_arguments_of_the_convnets(build, channels):
 
 def test_the_plain_convnets_have_the_size_of_their_originals():
     """As torchvision counts them: what ParC is put into is the right thing."""
-    assert parameters(ParCResNet50(parc=False)) == 25_557_032
-    assert parameters(ParCMobileNetV2(parc=False)) == 3_504_872
+    assert parameters(ParCResNet50(parc=False, include_preprocessing=False)) == 25_557_032
+    assert parameters(ParCMobileNetV2(parc=False, include_preprocessing=False)) == 3_504_872
 
 
 def test_top_and_pooling():
     assert small(include_top=False).output_shape == (None, 2, 2, 640)
     assert small(include_top=False, pooling="avg").output_shape == (None, 640)
     assert small(include_top=False, pooling="max").output_shape == (None, 640)
-    assert ParCNetXS(include_top=False).input_shape == (None, None, None, 3)
-    assert ParCNetXS().input_shape == (None, 256, 256, 3)
+    assert ParCNetXS(include_top=False, include_preprocessing=False).input_shape == (
+        None,
+        None,
+        None,
+        3,
+    )
+    assert ParCNetXS(include_preprocessing=False).input_shape == (None, 256, 256, 3)
     assert small(name="mine").name == "mine"
     logits = small(classifier_activation=None).get_layer("predictions").activation
     assert logits is keras.activations.linear
@@ -224,17 +231,29 @@ def test_features_of_a_foreign_model():
 # Those of all other arguments and models are slow: of each kind of layer one is fast.
 ROUND_TRIPS = {
     "parc_net": (functools.partial(small, include_preprocessing=True), []),
-    "mobilevit": (functools.partial(MobileViTS, input_shape=(None, None, 3), classes=10), []),
+    "mobilevit": (
+        functools.partial(
+            MobileViTS, input_shape=(None, None, 3), classes=10, include_preprocessing=False
+        ),
+        [],
+    ),
     "big_kernel": (
         functools.partial(small, kernel="big_1/2", channel_attention=False),
         pytest.mark.slow,
     ),
     "no_meta_former": (functools.partial(small, meta_former=False), pytest.mark.slow),
     "resnet": (
-        functools.partial(ParCResNet50, input_shape=(64, 64, 3), classes=10),
+        functools.partial(
+            ParCResNet50, input_shape=(64, 64, 3), classes=10, include_preprocessing=False
+        ),
         pytest.mark.slow,
     ),
-    "convnext": (functools.partial(ParCConvNeXtXT, input_shape=(None, None, 3), classes=10), []),
+    "convnext": (
+        functools.partial(
+            ParCConvNeXtXT, input_shape=(None, None, 3), classes=10, include_preprocessing=False
+        ),
+        [],
+    ),
 }
 
 
@@ -301,4 +320,4 @@ def test_one_training_step_changes_every_weight(build):
 )
 def test_wrong_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
-        ParCNetXS(**arguments)
+        ParCNetXS(**arguments, include_preprocessing=False)

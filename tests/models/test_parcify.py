@@ -154,7 +154,11 @@ def test_wrong_models():
     with pytest.raises(ValueError, match=r"over one image, got the inputs \[\(None, 4\)\]"):
         parcify(dense)
     with pytest.raises(ValueError, match=r"no depthwise convolution to replace.*found none"):
-        parcify(keras_parc.ParCResNet50(input_shape=(32, 32, 3), parc=False))
+        parcify(
+            keras_parc.ParCResNet50(
+                input_shape=(32, 32, 3), parc=False, include_preprocessing=False
+            )
+        )
     shared, image = layers.DepthwiseConv2D(3, padding="same", name="twice"), keras.Input((8, 8, 4))
     with pytest.raises(ValueError, match="'twice' cannot become ParC: it is called 2 times"):
         parcify(keras.Model(image, shared(shared(image))), ["twice"])

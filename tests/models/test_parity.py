@@ -10,14 +10,16 @@ from keras import ops
 import keras_parc
 from backends import gradients
 from keras_parc.layers import blocks
-from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.models.losses import pixel_cross_entropy
 from keras_parc.support.class_maps import IGNORED
+from keras_parc.weights import names
 from keras_parc.weights.names import load_state_dict, official_name
 from reference import (
     TOLERANCE,
     error,
     feature_layer,
     image,
+    name_map,
     outputs,
     recorded_features,
     sample,
@@ -26,19 +28,33 @@ from reference import (
 
 logits = {"classifier_activation": None}
 MODELS = {
-    "parcnet_xs": functools.partial(keras_parc.ParCNetXS, **logits),
-    "parcnet_s": functools.partial(keras_parc.ParCNetS, **logits),
-    "parcnet_h": functools.partial(keras_parc.ParCNetH, **logits),
-    "mobilevit_s": functools.partial(keras_parc.MobileViTS, **logits),
-    "parcnet_s_no_pe": functools.partial(keras_parc.ParCNetS, position_embedding=False, **logits),
-    "parcnet_s_no_ca": functools.partial(keras_parc.ParCNetS, channel_attention=False, **logits),
-    "parcnet_s_bk_1_2": functools.partial(keras_parc.ParCNetS, kernel="big_1/2", **logits),
-    "parcnet_s_bk_1_4": functools.partial(keras_parc.ParCNetS, kernel="big_1/4", **logits),
+    "parcnet_xs": functools.partial(keras_parc.ParCNetXS, **logits, include_preprocessing=False),
+    "parcnet_s": functools.partial(keras_parc.ParCNetS, **logits, include_preprocessing=False),
+    "parcnet_h": functools.partial(keras_parc.ParCNetH, **logits, include_preprocessing=False),
+    "mobilevit_s": functools.partial(keras_parc.MobileViTS, **logits, include_preprocessing=False),
+    "parcnet_s_no_pe": functools.partial(
+        keras_parc.ParCNetS, position_embedding=False, **logits, include_preprocessing=False
+    ),
+    "parcnet_s_no_ca": functools.partial(
+        keras_parc.ParCNetS, channel_attention=False, **logits, include_preprocessing=False
+    ),
+    "parcnet_s_bk_1_2": functools.partial(
+        keras_parc.ParCNetS, kernel="big_1/2", **logits, include_preprocessing=False
+    ),
+    "parcnet_s_bk_1_4": functools.partial(
+        keras_parc.ParCNetS, kernel="big_1/4", **logits, include_preprocessing=False
+    ),
 }
 CONVNETS = {
-    "parc_resnet50": functools.partial(keras_parc.ParCResNet50, **logits),
-    "parc_mobilenetv2": functools.partial(keras_parc.ParCMobileNetV2, **logits),
-    "parc_convnext_xt": functools.partial(keras_parc.ParCConvNeXtXT, **logits),
+    "parc_resnet50": functools.partial(
+        keras_parc.ParCResNet50, **logits, include_preprocessing=False
+    ),
+    "parc_mobilenetv2": functools.partial(
+        keras_parc.ParCMobileNetV2, **logits, include_preprocessing=False
+    ),
+    "parc_convnext_xt": functools.partial(
+        keras_parc.ParCConvNeXtXT, **logits, include_preprocessing=False
+    ),
 }
 ANY_BACKEND = ("parcnet_xs", "parcnet_s")
 # At 192 base kernels and position embeddings are resampled, at 256 they are not.
@@ -83,7 +99,7 @@ def compare(model, name, size):
 @pytest.mark.parametrize(("name", "size"), cases())
 def test_model(name, size):
     model = MODELS[name](input_shape=(int(size), int(size), 3))
-    load_state_dict(model, state_dict(name))
+    load_state_dict(model, state_dict(name), name_map(name))
     compare(model, name, size)
 
 
@@ -91,7 +107,7 @@ def test_model(name, size):
 @pytest.mark.parametrize("name", CONVNETS)
 def test_convnet(name):
     model = CONVNETS[name]()
-    load_state_dict(model, state_dict(name))
+    load_state_dict(model, state_dict(name), name_map(name))
     compare(model, name, "224")
 
 
@@ -101,8 +117,10 @@ def test_convnet(name):
 )
 def test_segmenter(size, step):
     name = "deeplabv3_parcnet_s"
-    model = keras_parc.DeepLabV3ParCNetS(input_shape=(int(size), int(size), 3))
-    load_state_dict(model, state_dict(name))
+    model = keras_parc.DeepLabV3ParCNetS(
+        input_shape=(int(size), int(size), 3), include_preprocessing=False
+    )
+    load_state_dict(model, state_dict(name), name_map(name))
     low = keras_parc.low_resolution(model).output
     low, full = compare_features(model, name, size, low, model.output)
     golden = outputs(name)
@@ -119,7 +137,7 @@ def test_segmenter(size, step):
 @pytest.mark.parametrize("name", ["parcnet_xs", "mobilevit_s"])
 def test_model_with_unknown_sides(name):
     model = MODELS[name](input_shape=(None, None, 3))
-    load_state_dict(model, state_dict(name))
+    load_state_dict(model, state_dict(name), name_map(name))
     compare(model, name, "224")
 
 
@@ -135,7 +153,7 @@ def test_a_wrong_epsilon_is_noticed():
             layer.get_config() | scaled_epsilon(layer)
         ),
     )
-    load_state_dict(wrong, state_dict("parcnet_xs"))
+    load_state_dict(wrong, state_dict("parcnet_xs"), names.parc_net)
     with pytest.raises(AssertionError, match="192: conv_1: samples"):
         compare(wrong, "parcnet_xs", "192")
 
@@ -146,7 +164,7 @@ def test_swapped_axes_are_noticed():
 
     model = MODELS["parcnet_xs"](input_shape=(192, 192, 3))
     state = {swapped(name): value for name, value in state_dict("parcnet_xs").items()}
-    load_state_dict(model, state)
+    load_state_dict(model, state, names.parc_net)
     with pytest.raises(AssertionError, match=r"layer_3\.1\.spatial_global_rep\.0"):
         compare(model, "parcnet_xs", "192")
 
@@ -168,7 +186,7 @@ def test_padding_as_keras_same_is_noticed(monkeypatch):
 
     monkeypatch.setattr(blocks, "conv", same)
     model = MODELS["parcnet_xs"](input_shape=(192, 192, 3))
-    load_state_dict(model, state_dict("parcnet_xs"))
+    load_state_dict(model, state_dict("parcnet_xs"), names.parc_net)
     with pytest.raises(AssertionError, match="192: conv_1: samples"):
         compare(model, "parcnet_xs", "192")
 
@@ -213,7 +231,7 @@ def module(name, size, channels):
     prefix, build = MODULES[name]
     x = keras.Input((size, size, channels))
     model = keras.Model(x, build(x))
-    load_state_dict(model, state_dict(f"module_{name}", prefix))
+    load_state_dict(model, state_dict(f"module_{name}", prefix), names.parc_net)
     return model
 
 
@@ -258,7 +276,7 @@ def test_training_step_of_the_block(size):
         module("gcc_ca_mf_block", size, 16), clone_function=without_dropout
     )
     state = state_dict("module_gcc_ca_mf_block", BLOCK)
-    load_state_dict(model, state)
+    load_state_dict(model, state, names.parc_net)
     x = image(size, 16, seed=1)
     weighting = channels_last(
         np.random.RandomState(2).standard_normal((2, 16, size, size)).astype("float32")
@@ -270,7 +288,7 @@ def test_training_step_of_the_block(size):
     compared = set()
     for layer in model.layers:
         for variable in layer.weights:
-            name = official_name(model, layer, variable).removeprefix(BLOCK)
+            name = official_name(names.parc_net, model, layer, variable).removeprefix(BLOCK)
             old = state[BLOCK + name]
             if f"grad/{name}" in stored:
                 theirs = stored[f"grad/{name}"]

@@ -12,6 +12,7 @@ import keras_parc
 import squares
 from keras_parc.models import boxes
 from keras_parc.models import ssd_losses as ssd_loss
+from keras_parc.weights import names
 from keras_parc.weights.names import load_state_dict
 from reference import TOLERANCE, error, image, outputs, state_dict
 
@@ -22,8 +23,8 @@ numpy = ops.convert_to_numpy
 
 @functools.cache
 def detector(size):
-    model = keras_parc.SSDParCNetS(input_shape=(size, size, 3))
-    load_state_dict(model, state_dict("ssd_parcnet_s"))
+    model = keras_parc.SSDParCNetS(input_shape=(size, size, 3), include_preprocessing=False)
+    load_state_dict(model, state_dict("ssd_parcnet_s"), names.ssd_parc_net)
     return model
 
 
@@ -182,7 +183,7 @@ def test_any_backbone_and_size(build, options, tmp_path):
     anchors = keras_parc.ssd_anchors(model)
     np.testing.assert_array_equal(keras_parc.ssd_anchors(flexible, (64, 96)), anchors)
     assert anchors.shape == here["boxes"].shape[1:]
-    (result,) = keras_parc.detections(there, anchors, most=7)
+    (result,) = keras_parc.detections(there, anchors, max_boxes=7)
     assert len(result["labels"]) == 7
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -226,7 +227,7 @@ def test_training_finds_squares():
         model.predict(images, verbose=0),
         keras_parc.ssd_anchors(model),
         score_threshold=0.5,
-        most=1,
+        max_boxes=1,
     )
     right = 0
     for result, box, label in zip(results, some, labels, strict=True):
@@ -245,14 +246,16 @@ def test_a_loss_is_saved_with_its_model():
 
 
 def test_wrong_arguments():
-    backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
+    backbone = keras_parc.ParCNetXS(
+        include_top=False, input_shape=(32, 32, 3), include_preprocessing=False
+    )
     foreign = mobilenet(False, (32, 32, 3))
     wrong = [
         ((backbone, 0), {}, "`classes` must be a whole number of at least 1, got 0"),
         ((backbone,), {"projections": (8,)}, "must be 2 numbers of channels"),
         ((backbone,), {"extra_channels": (8, 0)}, "must be at least 1"),
         ((backbone,), {"anchors": keras_parc.Anchors(((2,),) * 3)}, "for 3 feature maps, but"),
-        ((foreign,), {}, "For another model give `feature_names`"),
+        ((foreign,), {}, "has the feature maps of no registered model"),
         ((foreign,), {"feature_names": ("Conv1", "end")}, r"has no layers \['end'\]"),
         ((keras.Sequential(),), {}, "must be a functional model of one image"),
     ]
@@ -260,9 +263,9 @@ def test_wrong_arguments():
         with pytest.raises(ValueError, match=message):
             keras_parc.SSDLite(*arguments, **options)
     with pytest.raises(ValueError, match="at least 32, got 0"):
-        keras_parc.SSDParCNetS(input_shape=(0, 320, 3))
+        keras_parc.SSDParCNetS(input_shape=(0, 320, 3), include_preprocessing=False)
     with pytest.raises(ValueError, match="SSDParCNetS has no pretrained"):
-        keras_parc.SSDParCNetS(weights="imagenet")
+        keras_parc.SSDParCNetS(weights="imagenet", include_preprocessing=False)
     with pytest.raises(ValueError, match=r"is no `keras_parc\.SSDLite`"):
         keras_parc.ssd_anchors(backbone)
     with pytest.raises(ValueError, match=r"is built for images of \(256, 256\)"):
@@ -302,4 +305,4 @@ WRONG_OBJECTS = [
 @pytest.mark.parametrize(("some", "labels", "message"), WRONG_OBJECTS)
 def test_wrong_objects(some, labels, message):
     with pytest.raises(ValueError, match=message):
-        keras_parc.ssd_targets(some, labels, classes=2, most=2)
+        keras_parc.ssd_targets(some, labels, classes=2, max_boxes=2)

@@ -146,7 +146,7 @@ def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
 
 
 def test_predict_feeds_a_model_without_preprocessing_bgr(tmp_path):
-    plain = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4)
+    plain = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=False)
     whole = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=True)
     whole.set_weights(plain.get_weights())
     Image.fromarray(digit_scene(3, "test").image).save(tmp_path / "x.png")
@@ -227,7 +227,10 @@ def test_top_k_accuracy():
     with pytest.raises(ValueError, match="one label per row"):
         top_k_accuracy(scores, labels[:2])
     with pytest.raises(ValueError, match="no images"):
-        class_scores(keras_parc.ParCNetXS(input_shape=(32, 32, 3)), np.zeros((0, 32, 32, 3)))
+        class_scores(
+            keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=False),
+            np.zeros((0, 32, 32, 3)),
+        )
 
 
 def test_interleaved_takes_turns():

@@ -65,7 +65,7 @@ def test_each_class_has_its_own_spot(softmax):
 def test_the_equation():
     """Against the closed form: behind the last map there is only a mean and a dense layer."""
     keras.utils.set_random_seed(0)  # something has to speak for the class
-    model = keras_parc.ParCNetXS(input_shape=(96, 64, 3), classes=4)
+    model = keras_parc.ParCNetXS(input_shape=(96, 64, 3), classes=4, include_preprocessing=False)
     x = np.random.default_rng(0).normal(size=(96, 64, 3)).astype("float32")
     heat = keras_parc.grad_cam(model, x, 2)
     features = keras.Model(model.input, model.get_layer("head_expand_act").output)(x[None])
@@ -102,7 +102,9 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_models():
-    model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_top=False)
+    model = keras_parc.ParCNetXS(
+        input_shape=(32, 32, 3), include_top=False, include_preprocessing=False
+    )
     with pytest.raises(ValueError, match=r"is no classifier: its outputs are"):
         keras_parc.grad_cam(model, np.zeros((32, 32, 3)))
 

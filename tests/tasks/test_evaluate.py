@@ -84,7 +84,9 @@ def test_a_model_without_preprocessing_gets_bgr_0_to_1(folder):
 
 
 def test_a_name_with_weights(folder, tmp_path, run_cli):
-    model = keras_parc.ParCNetXS(classes=8, input_shape=(None, None, 3))
+    model = keras_parc.ParCNetXS(
+        classes=8, input_shape=(None, None, 3), include_preprocessing=False
+    )
     weights = tmp_path / "xs.weights.h5"
     model.save_weights(weights)
     expected = evaluate_classifier(model, folder, size=32)

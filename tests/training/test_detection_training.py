@@ -13,22 +13,26 @@ from rich.console import Console
 
 import keras_parc
 import squares
-from keras_parc.data.augment.boxes import BoxAugmentation
-from keras_parc.models.zoo import MODELS
-from keras_parc.tasks.task import task_of
+from keras_parc.data.augment.settings import BoxAugmentation
+from keras_parc.models.registry import find_model
+from keras_parc.tasks.detection.options import DetectionOptions
+from keras_parc.tasks.detection.training import DetectionLearner
 from keras_parc.training.fit import Interrupted, fit
-from keras_parc.training.recipes import RECIPES, Recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, override
 
-MODELS["squares"] = lambda input_shape, classes, include_preprocessing: squares.new_detector(
-    classes
-)
+
+def build(input_shape, classes, include_preprocessing):
+    return squares.new_detector(classes)
+
+
+keras_parc.register_model(build, key="squares", task="detection", listed=False)
+
 
 RECIPE = Recipe(
     "squares",
     "squares",
-    task="detection",
+    options=DetectionOptions(),
     size=squares.SIDE,
-    short_side=squares.SIDE,
     sizes=(squares.SIDE,),
     batch=16,
     replicas=1,
@@ -37,17 +41,15 @@ RECIPE = Recipe(
     peak_rate=5e-3,
     end_rate=1e-3,
     warm_up_steps=3,
-    label_smoothing=0.0,
     ema_momentum=0.5,
     average_best=1,
     mixed_precision="none",
-    augmentation=BoxAugmentation(),
 )
 
 
 def targets(seed, count):
     images, boxes, labels = squares.scenes(count, seed)
-    objects = keras_parc.ssd_targets(boxes, labels, classes=2, most=4)
+    objects = keras_parc.ssd_targets(boxes, labels, classes=2, max_boxes=4)
     return images, {"boxes": objects[..., :4], "labels": objects[..., 4].astype("int32")}
 
 
@@ -106,7 +108,7 @@ def test_a_stopped_run_ends_with_the_same_bits(whole, tmp_path):
 def test_the_loss_of_evaluation_is_that_of_all_images(whole):
     """A last batch that is not full counts image by image."""
     _, model = whole
-    task = task_of(RECIPE)(RECIPE, classes=2)
+    task = DetectionLearner(RECIPE, classes=2)
     data = tf.data.Dataset.from_tensor_slices(targets(1, 40))
     checks = []
     evaluate = task.evaluator(model, 16, lambda: checks.append(1))
@@ -125,25 +127,23 @@ def test_the_loss_of_evaluation_is_that_of_all_images(whole):
 
 def test_recipes():
     """The published one is that of the authors' code."""
-    coco = RECIPES["ssd_parc_net_s_coco"]
+    coco = find_recipe("ssd_parc_net_s_coco")
     assert (coco.size, coco.batch * coco.replicas, coco.epochs) == (320, 128, 200)
     assert (coco.start_rate, coco.peak_rate, coco.end_rate) == (9e-5, 9e-4, 1e-6)
-    assert (coco.warm_up_steps, coco.weight_decay, coco.augmentation) == (
-        500,
-        0.02,
-        BoxAugmentation(),
-    )
+    assert (coco.warm_up_steps, coco.weight_decay) == (500, 0.02)
+    assert coco.options == DetectionOptions(BoxAugmentation(), backbone_weights="imagenet")
     assert Recipe.from_json(coco.to_json()) == coco
-    assert override(coco, ["flip=0.25"]).augmentation.flip == 0.25
-    model = MODELS["ssd_parc_net_tiny_small"]((64, 64, 3), 10, True)
-    plain = MODELS["ssd_parc_net_tiny_no_position_small"]((64, 64, 3), 10, True)
+    assert override(coco, ["flip=0.25"]).options.augmentation.flip == 0.25
+    digits = find_recipe("digit_scenes_detection")
+    without = find_model(digits.model).variants["no_position"]
+    model = DetectionLearner(digits, 10).averaged()
+    plain = DetectionLearner(dataclasses.replace(digits, model_arguments=without), 10).averaged()
     assert keras_parc.ssd_anchors(model).shape == (4 * (64 + 16 + 4 + 1), 4)
     assert plain.count_params() < model.count_params()
 
 
 def test_what_does_not_fit(tmp_path):
-    several = dataclasses.replace(RECIPE, sizes=(64, 96))
     with pytest.raises(ValueError, match=r"expected `sizes` of only 64, got \(64, 96\)"):
-        run(tmp_path / "a", several)
+        dataclasses.replace(RECIPE, sizes=(64, 96))
     with pytest.raises(ValueError, match="`augmentation` must be a BoxAugmentation"):
-        dataclasses.replace(RECIPE, augmentation=RECIPES["digit_scenes"].augmentation)
+        DetectionOptions(augmentation=find_recipe("digit_scenes").options.augmentation)

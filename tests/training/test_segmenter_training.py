@@ -7,17 +7,18 @@ import masks
 import numpy as np
 import pytest
 from keras import ops
+from registered import register_for_test
 
 import keras_parc
-from keras_parc.models import zoo
 from keras_parc.models.deeplab_v3 import DeepLabV3
+from keras_parc.models.registry import levels_of
 from keras_parc.tasks.model_files import load_model
 from keras_parc.tasks.segmentation.measuring import confusion_matrix, intersections_over_unions
-from keras_parc.tasks.segmentation.training import Segmentation
+from keras_parc.tasks.segmentation.training import SegmentationLearner
 from keras_parc.training import fit as fitting
 from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.optimizer import HeadAdamW
-from keras_parc.training.recipes import RECIPES, Recipe, override
+from keras_parc.training.recipes import Recipe, find_recipe, override
 
 
 def small(input_shape, classes, include_preprocessing):
@@ -26,10 +27,11 @@ def small(input_shape, classes, include_preprocessing):
 
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch):
-    monkeypatch.setitem(zoo.MODELS, "small_segmenter", small)
+    levels = levels_of(masks.backbone(48))
+    register_for_test(monkeypatch, small, "small_segmenter", task="segmentation", levels=levels)
 
 
-SETTINGS = ("model=small_segmenter", "size=48", "short_side=48", "sizes=48", "warm_up_steps=2")
+SETTINGS = ("model=small_segmenter", "size=48", "sizes=48", "warm_up_steps=2")
 
 
 @pytest.mark.any_backend
@@ -73,8 +75,8 @@ def test_the_learning_rate_is_computed_once_a_step():
 
 
 def test_the_recipe_gives_the_head_its_rate():
-    recipe = override(RECIPES["deeplab_v3_parc_net_s_voc"], [*SETTINGS, "mixed_precision=none"])
-    model = training_model(Segmentation(recipe, classes=11), rate_schedule(recipe, [4] * 50))
+    recipe = override(find_recipe("deeplab_v3_parc_net_s_voc"), [*SETTINGS, "mixed_precision=none"])
+    model = training_model(SegmentationLearner(recipe, classes=11), rate_schedule(recipe, [4] * 50))
     assert model.optimizer.head_rate == 10.0
     heads = {path.split("/")[0] for path in model.optimizer.head}
     assert {"aspp1_conv", "aspp_pool_bn", "segmentation_logits"} <= heads
@@ -129,8 +131,8 @@ def test_train_stop_and_go_on(train_command, tmp_path, monkeypatch):
 
 
 def test_what_is_measured_after_an_epoch():
-    recipe = override(RECIPES["digit_scenes_segmentation"], SETTINGS)
-    task = Segmentation(recipe, classes=11)
+    recipe = override(find_recipe("digit_scenes_segmentation"), SETTINGS)
+    task = SegmentationLearner(recipe, classes=11)
     model, rng = task.averaged(), np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 48, 48, 3)).astype("float32")
     truth = rng.integers(0, 11, (5, 48, 48)).astype("uint8")

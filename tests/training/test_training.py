@@ -10,10 +10,11 @@ import signal
 import keras
 import numpy as np
 import pytest
+from registered import register_for_test
 from rich.console import Console
 
 import small_training
-from keras_parc.tasks.classification.training import Classification
+from keras_parc.tasks.classification.training import ClassificationLearner
 from keras_parc.training import fit as fitting
 from keras_parc.training.average import MovingAverage, mean_of_weights
 from keras_parc.training.checkpoint import read_state
@@ -176,7 +177,7 @@ def test_moving_average_takes_weights_and_statistics(tmp_path):
     """Against the definition, worked out in numpy after every step."""
     schedule = rate_schedule(SHORT, [4])
     recipe = dataclasses.replace(SHORT, sizes=(32,))
-    task = Classification(recipe, 4)
+    task = ClassificationLearner(recipe, 4)
     model, average = training_model(task, schedule), task.averaged()
     average.set_weights(model.get_weights())
     expected = model.get_weights()
@@ -240,7 +241,7 @@ def test_a_size_is_traced_once(jit_compile, tmp_path, monkeypatch):
         image = keras.Input(input_shape)
         return keras.Model(image, model(Counting()(image)))
 
-    monkeypatch.setitem(small_training.MODELS, "small", counting)
+    register_for_test(monkeypatch, counting, "small")
     counts = []
 
     def training(epoch, plan, start):
@@ -260,7 +261,7 @@ def test_weight_decay_spares_what_it_is_told_to():
     """With gradients of zero only the decay moves a weight."""
     for decay_all in (True, False):
         recipe = dataclasses.replace(SHORT, decay_all=decay_all)
-        model = training_model(Classification(recipe, 4), rate_schedule(recipe, [7, 7]))
+        model = training_model(ClassificationLearner(recipe, 4), rate_schedule(recipe, [7, 7]))
         for variable in model.trainable_variables:
             variable.assign(keras.ops.ones_like(variable))
         model.optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables])
@@ -274,7 +275,7 @@ def test_weight_decay_spares_what_it_is_told_to():
 
 def test_gradients_accumulate():
     recipe = dataclasses.replace(SHORT, gradient_accumulation=2, sizes=(32,), weight_decay=0)
-    model = training_model(Classification(recipe, 4), rate_schedule(recipe, [7, 7]))
+    model = training_model(ClassificationLearner(recipe, 4), rate_schedule(recipe, [7, 7]))
     images = small_training.images_of(np.arange(8) % 4, 32, np.random.default_rng(0))
     truth = np.eye(4, dtype="float32")[np.arange(8) % 4]
     kernels = []

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from registered import register_for_test
 
 import keras_parc
 import small_training
 from backends import gradients
-from experiments import forms
+from experiments import convolution_forms as forms
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D, grouped_conv
-from keras_parc.models.zoo import MODELS
 from keras_parc.training import rates as benchmark
 
 
@@ -100,7 +100,7 @@ def test_layers_train_and_save_as_those_of_keras(pair, tmp_path):
 
 @pytest.fixture
 def two_models(monkeypatch):
-    monkeypatch.setitem(MODELS, "other", small_training.small_model)
+    register_for_test(monkeypatch, small_training.small_model, "other")
     return ["small", "other"]
 
 
@@ -118,11 +118,10 @@ def test_training_rates(two_models):
 def test_benchmark_train_adds_to_a_table(run_cli, two_models, tmp_path):
     table = tmp_path / "deep" / "training.csv"
     options = ["--size", 32, "--batch", 2, "--steps", 1, "--rounds", 1, "--csv", table]
-    options += [option for name in two_models for option in ("--model", name)]
-    code, output, errors = run_cli("benchmark", "--train", *options)
+    code, output, errors = run_cli("benchmark", *two_models, *options)
     assert code == 0, errors
     assert "images per second" in output
-    code, output, errors = run_cli("benchmark", "--train", *options[:-2], "--json")
+    code, output, errors = run_cli("benchmark", two_models[0], *options, "--json")
     assert code == 0, errors
     assert [row["model"] for row in json.loads(output)] == two_models[:1]
     with table.open(newline="") as file:

@@ -10,7 +10,8 @@ from torch_files import Call, Global, pickled, state_dict_bytes, zip_bytes
 from weight_server import golden_file
 
 import keras_parc
-from keras_parc.weights.loading import import_checkpoint
+from keras_parc.models.checkpoints import import_checkpoint
+from keras_parc.weights import names
 from keras_parc.weights.names import load_state_dict
 from keras_parc.weights.torch_file import CheckpointError, read_torch_file
 from reference import TOLERANCE, error, image, outputs, state_dict
@@ -44,9 +45,12 @@ def test_an_ablation_through_a_file(tmp_path):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(golden_file("parcnet_s_bk_1_2"))
     model = keras_parc.ParCNetS(
-        kernel="big_1/2", classifier_activation=None, input_shape=(192, 192, 3)
+        kernel="big_1/2",
+        classifier_activation=None,
+        input_shape=(192, 192, 3),
+        include_preprocessing=False,
     )
-    load_state_dict(model, read_torch_file(path))
+    load_state_dict(model, read_torch_file(path), names.parc_net)
     assert error(logits(model), outputs("parcnet_s_bk_1_2")["S192/logits"]) <= TOLERANCE
 
 
@@ -102,7 +106,7 @@ def test_a_segmenter(tmp_path):
     kernel = state_dict("deeplabv3_parcnet_s")["seg_head.classifier.classifier.block.conv.weight"]
     layer = model.get_layer("segmentation_logits")
     np.testing.assert_array_equal(layer.kernel, kernel.transpose(2, 3, 1, 0))
-    keras_parc.DeepLabV3ParCNetS(weights=out, input_shape=(64, 64, 3))
+    keras_parc.DeepLabV3ParCNetS(weights=out, input_shape=(64, 64, 3), include_preprocessing=False)
 
 
 def test_the_presets_command(run_cli, tmp_path):
@@ -141,7 +145,7 @@ def test_a_pytorch_file_as_weights(ten_classes):
     with pytest.raises(
         ValueError, match=r"keras-parc import .*mine\.pt --model ParCNetXS .*mine\."
     ):
-        keras_parc.ParCNetXS(weights=ten_classes)
+        keras_parc.ParCNetXS(weights=ten_classes, include_preprocessing=False)
 
 
 def test_no_room_for_the_output(ten_classes, tmp_path):

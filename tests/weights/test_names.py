@@ -8,14 +8,16 @@ import pytest
 from weight_server import GOLDEN
 
 import keras_parc
+from keras_parc.models.registry import find_model
+from keras_parc.weights import names
 from keras_parc.weights.names import DEEPLAB_V3, SSD_LITE, load_state_dict, official_name
 from keras_parc.weights.presets import PRESETS
-from reference import manifest, state_dict
+from reference import manifest, name_map, state_dict
 
 
 @pytest.fixture
 def model():
-    return keras_parc.ParCNetXS(input_shape=(32, 32, 3))
+    return keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=False)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def model():
 def test_every_tensor_of_the_file_has_its_variable(build, name):
     model = build(input_shape=(32, 32, 3))
     ours = {
-        official_name(model, layer, variable)
+        official_name(name_map(name), model, layer, variable)
         for layer in model.layers
         for variable in layer.weights
         if "seed_generator" not in variable.path
@@ -63,8 +65,11 @@ def test_the_backbone_in_a_detector_is_named_after_the_encoder():
     model = keras.Model(inputs, keras.layers.Conv2D(16, 1, name="head6_boxes")(x))
     stem, last = model.get_layer("stem_conv"), model.layers[-1]
     name = "ssd_heads.5.loc_cls_layer.block.conv.weight"
-    assert official_name(model, last, last.kernel) == name
-    assert official_name(model, stem, stem.kernel) == "encoder.conv_1.block.conv.weight"
+    assert official_name(names.ssd_parc_net, model, last, last.kernel) == name
+    assert (
+        official_name(names.ssd_parc_net, model, stem, stem.kernel)
+        == "encoder.conv_1.block.conv.weight"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,10 +78,11 @@ def test_the_backbone_in_a_detector_is_named_after_the_encoder():
 )
 def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
     """Nothing is missing or unexpected, and one more name would be."""
-    model = getattr(keras_parc, preset.model)(input_shape=(32, 32, 3))
+    entry = find_model(preset.model)
+    model = entry.build(input_shape=(32, 32, 3))
     model = keras_parc.features(model) if preset.scope else model
     state = state_dict(name)
-    arguments = {"scope": preset.scope, "ignored": preset.ignored}
+    arguments = {"name_map": entry.name_map, "scope": preset.scope, "ignored": preset.ignored}
     load_state_dict(model, state, **arguments)
     with pytest.raises(ValueError, match=r"unexpected: encoder\.more"):
         load_state_dict(model, state | {"encoder.more": np.zeros(3)}, **arguments)
@@ -87,12 +93,12 @@ def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
 
 
 def test_query_key_and_value_of_another_width_are_refused():
-    model = keras_parc.MobileViTS(input_shape=(32, 32, 3))
+    model = keras_parc.MobileViTS(input_shape=(32, 32, 3), include_preprocessing=False)
     state = state_dict("mobilevit_s")
     name = "layer_3.1.global_rep.0.pre_norm_mha.1.qkv_proj.weight"
     state[name] = np.concatenate([state[name], state[name]])
     with pytest.raises(ValueError, match=rf"{name}: \(864, 144\) for"):
-        load_state_dict(model, state)
+        load_state_dict(model, state, names.mobilevit)
 
 
 def test_problems_are_listed_and_the_model_is_left_alone(model):
@@ -104,7 +110,7 @@ def test_problems_are_listed_and_the_model_is_left_alone(model):
     state["extra.weight"] = np.zeros(3, "float32")
     state["residual.block.exp_1x1.block.conv.weight"] = np.zeros((512, 128, 1, 1), "float32")
     with pytest.raises(ValueError, match="does not fit 'parc_net_xs'") as caught:
-        load_state_dict(model, state)
+        load_state_dict(model, state, names.parc_net)
     message = str(caught.value)
     assert "missing: conv_1.block.norm.bias" in message
     assert "unexpected: extra.weight" in message
@@ -118,4 +124,4 @@ def test_problems_are_listed_and_the_model_is_left_alone(model):
 def test_a_foreign_layer_has_no_official_name(model):
     pad = model.get_layer("stem_conv_pad")
     with pytest.raises(ValueError, match="'stem_conv_pad' has no counterpart"):
-        official_name(model, pad, model.get_layer("stem_conv").kernel)
+        official_name(names.parc_net, model, pad, model.get_layer("stem_conv").kernel)

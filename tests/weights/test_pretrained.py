@@ -15,11 +15,12 @@ from weight_server import GOLDEN, WeightServer, golden_file
 
 import keras_parc
 from keras_parc import ParCNetS, ParCNetXS
+from keras_parc.models.classifier import weight_loader
+from keras_parc.models.registry import find_model
 from keras_parc.weights import download, presets
 from keras_parc.weights.download import DownloadError
-from keras_parc.weights.loading import load_preset, preset_file
 from keras_parc.weights.names import load_state_dict
-from reference import TOLERANCE, error, image, outputs, state_dict
+from reference import TOLERANCE, error, image, name_map, outputs, state_dict
 
 SMALL = (64, 64, 3)
 FOLDER = "models/keras_parc"
@@ -64,14 +65,14 @@ def run(model, x):
 
 def golden_classifier(build=ParCNetS, name="parcnet_s"):
     model = build(input_shape=SMALL)
-    load_state_dict(model, state_dict(name))
+    load_state_dict(model, state_dict(name), name_map(name))
     return model
 
 
 @pytest.mark.any_backend
 def test_the_line(serve, cache):
     server = serve("good")
-    model = ParCNetS(weights="imagenet", classifier_activation=None)
+    model = ParCNetS(weights="imagenet", classifier_activation=None, include_preprocessing=False)
     assert error(run(model, image(256)), outputs("parcnet_s")["S256/logits"]) <= TOLERANCE
     names = kept(cache)
     stem = f"parc_net_s_imagenet-{presets.PRESETS[0].git_blob[:12]}"
@@ -81,7 +82,12 @@ def test_the_line(serve, cache):
         digest = hashlib.sha256((cache / name).read_bytes()).hexdigest()
         assert (cache / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
 
-    again = ParCNetS(weights="imagenet", classifier_activation=None, input_shape=SMALL)
+    again = ParCNetS(
+        weights="imagenet",
+        classifier_activation=None,
+        input_shape=SMALL,
+        include_preprocessing=False,
+    )
     assert len(server.requests) == 1
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
@@ -91,13 +97,25 @@ def test_everything_but_the_head(serve, caplog):
     published = golden_classifier(ParCNetXS, "parcnet_xs")
     x = image(64)
     with caplog.at_level(logging.INFO, "keras_parc"):
-        headless = ParCNetXS(weights="small", include_top=False, pooling="avg", input_shape=SMALL)
+        headless = ParCNetXS(
+            weights="small",
+            include_top=False,
+            pooling="avg",
+            input_shape=SMALL,
+            include_preprocessing=False,
+        )
     assert "weights='small': everything but the head is loaded." in caplog.text
     pooled = keras.Model(published.input, published.get_layer("head_pool").output)
     assert error(run(headless, x), run(pooled, x)) <= TOLERANCE
 
     caplog.clear()
-    ten = ParCNetXS(weights="small", classes=10, input_shape=SMALL, output_stride=16)
+    ten = ParCNetXS(
+        weights="small",
+        classes=10,
+        input_shape=SMALL,
+        output_stride=16,
+        include_preprocessing=False,
+    )
     assert "everything but predictions is loaded; these layers keep their random" in caplog.text
     for layer in published.layers:
         if layer.weights and layer.name != "predictions":
@@ -107,7 +125,9 @@ def test_everything_but_the_head(serve, caplog):
 
     inputs = keras.Input(SMALL)
     own = keras.layers.Conv2D(3, 1, name="mine")(inputs)  # layers before the model are left alone
-    before = ParCNetXS(weights="small", include_top=False, input_tensor=own)
+    before = ParCNetXS(
+        weights="small", include_top=False, input_tensor=own, include_preprocessing=False
+    )
     np.testing.assert_array_equal(
         before.get_layer("stem_conv").kernel, published.get_layer("stem_conv").kernel
     )
@@ -119,11 +139,15 @@ def test_everything_but_the_head(serve, caplog):
 
 def test_a_whole_segmenter(serve):
     serve("good")
-    model = keras_parc.DeepLabV3ParCNetS("voc", input_shape=(256, 256, 3))
+    model = keras_parc.DeepLabV3ParCNetS(
+        "voc", input_shape=(256, 256, 3), include_preprocessing=False
+    )
     golden = outputs("deeplabv3_parcnet_s")["S256/logits_lowres"].transpose(0, 2, 3, 1)
     low = keras_parc.low_resolution(model)(image(256), training=False)
     assert error(keras.ops.convert_to_numpy(low), golden) <= TOLERANCE
-    other = keras_parc.DeepLabV3ParCNetS("voc", input_shape=SMALL, classes=4)
+    other = keras_parc.DeepLabV3ParCNetS(
+        "voc", input_shape=SMALL, classes=4, include_preprocessing=False
+    )
     assert other.output_shape == (None, 64, 64, 4)
     layer = "aspp_project_conv"
     ours, theirs = (each.get_layer(layer).kernel for each in (other, model))
@@ -132,11 +156,15 @@ def test_a_whole_segmenter(serve):
 
 def test_the_detector(serve, caplog):
     serve("good")
-    whole = keras_parc.SSDParCNetS(weights="coco", input_shape=(256, 256, 3))
+    whole = keras_parc.SSDParCNetS(
+        weights="coco", input_shape=(256, 256, 3), include_preprocessing=False
+    )
     found = whole(image(256), training=False)
     assert error(found["scores"], outputs("ssd_parcnet_s")["S256/scores"]) <= TOLERANCE
     assert caplog.text == ""
-    two = keras_parc.SSDParCNetS(weights="coco", classes=2, input_shape=SMALL)
+    two = keras_parc.SSDParCNetS(
+        weights="coco", classes=2, input_shape=SMALL, include_preprocessing=False
+    )
     scoring = ", ".join(f"head{number}_scores" for number in range(1, 7))
     assert f"everything but {scoring} is loaded" in caplog.text
     for name in ("stem_conv", "head1_boxes"):
@@ -146,7 +174,9 @@ def test_the_detector(serve, caplog):
 @pytest.mark.parametrize("weights", ["coco", "voc"])
 def test_backbone_of_a_detector_and_a_segmenter(serve, caplog, weights):
     serve("good")
-    model = ParCNetS(weights=weights, include_top=False, input_shape=SMALL)
+    model = ParCNetS(
+        weights=weights, include_top=False, input_shape=SMALL, include_preprocessing=False
+    )
     assert "everything but head_expand_bn, head_expand_conv is loaded" in caplog.text
     # The same tensors through the strict map of the classifier, which is proven elsewhere.
     encoder = {
@@ -154,8 +184,8 @@ def test_backbone_of_a_detector_and_a_segmenter(serve, caplog, weights):
         for name, value in state_dict(GOLDEN[weights]).items()
         if name.startswith("encoder.")
     }
-    reference = ParCNetS(input_shape=SMALL)
-    load_state_dict(reference, state_dict("parcnet_s") | encoder)
+    reference = ParCNetS(input_shape=SMALL, include_preprocessing=False)
+    load_state_dict(reference, state_dict("parcnet_s") | encoder, name_map("parcnet_s"))
     ours, theirs = keras_parc.features(model), keras_parc.features(reference)
     x = image(64)
     got = ours(x, training=False)
@@ -182,7 +212,7 @@ def test_a_broken_server(serve, cache, monkeypatch, behaviour, message):
     monkeypatch.setattr(download, "SILENCE", 1.0)
     server = serve(behaviour)
     with pytest.raises(DownloadError, match=message) as caught:
-        ParCNetS(weights="imagenet")
+        ParCNetS(weights="imagenet", include_preprocessing=False)
     text = str(caught.value)
     assert server.url(behaviour, "imagenet") in text
     assert "save it as parc_net_s_imagenet.pt in a folder and set KERAS_PARC_WEIGHTS" in text
@@ -194,7 +224,7 @@ def test_a_folder_of_that_name_is_no_file(serve, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
     with pytest.raises(DownloadError, match="404"):
-        ParCNetS(weights="imagenet")
+        ParCNetS(weights="imagenet", include_preprocessing=False)
 
 
 def test_no_server_and_the_second_url(serve, server, cache, monkeypatch):
@@ -202,13 +232,13 @@ def test_no_server_and_the_second_url(serve, server, cache, monkeypatch):
     url = nowhere.url("good", "imagenet")
     nowhere.close()
     serve("missing", "good")
-    ParCNetXS(weights="small", input_shape=SMALL)
+    ParCNetXS(weights="small", input_shape=SMALL, include_preprocessing=False)
     assert server.requests == ["/missing/small", "/good/small"]
     gone = dataclasses.replace(presets.PRESETS[1], urls=(url, "http://no-such-host.invalid/x"))
     monkeypatch.setattr(presets, "PRESETS", (gone,))
     start = time.monotonic()
     with pytest.raises(DownloadError, match=r"refused[\s\S]*no-such-host"):
-        ParCNetS(weights="coco", include_top=False)
+        ParCNetS(weights="coco", include_top=False, include_preprocessing=False)
     assert time.monotonic() - start < 60  # not a hang
 
 
@@ -220,14 +250,14 @@ def damage(path):
 
 def test_damaged_files_in_the_cache(serve, cache, caplog):
     server = serve("good")
-    model = ParCNetXS(weights="small", input_shape=SMALL)
+    model = ParCNetXS(weights="small", input_shape=SMALL, include_preprocessing=False)
     expected = model.get_weights()
     converted, record, source, _ = (cache / name for name in kept(cache))
 
     def loads(requests):
         """What a model's constructor does, with one model for all."""
         model.set_weights([np.zeros_like(value) for value in expected])
-        load_preset(model, presets.PRESETS[-1], preset_file(presets.PRESETS[-1]))
+        weight_loader("small", find_model("ParCNetXS"))(model, model)
         weights = model.get_weights()
         assert all(np.array_equal(a, b) for a, b in zip(weights, expected, strict=True))
         assert len(server.requests) == requests
@@ -246,7 +276,7 @@ def test_damaged_files_in_the_cache(serve, cache, caplog):
     damage(source)
     serve("missing")
     with pytest.raises(DownloadError, match="404"):
-        preset_file(presets.PRESETS[-1])
+        weight_loader("small", find_model("ParCNetXS"))
     serve("good")
     loads(requests=4)
 
@@ -257,13 +287,13 @@ def test_a_file_put_by_hand(serve, files, cache, tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("KERAS_PARC_WEIGHTS", str(folder))
     with pytest.raises(DownloadError, match=r"no '.*by hand/parc_net_s_imagenet\.pt'.*Save http"):
-        ParCNetS(weights="imagenet")
+        ParCNetS(weights="imagenet", include_preprocessing=False)
     path = folder / "parc_net_s_imagenet.pt"
     path.write_bytes(files["coco"])
     with pytest.raises(DownloadError, match="is not the published file"):
-        ParCNetS(weights="imagenet")
+        ParCNetS(weights="imagenet", include_preprocessing=False)
     path.write_bytes(files["imagenet"])
-    model = ParCNetS(weights="imagenet", input_shape=SMALL)
+    model = ParCNetS(weights="imagenet", input_shape=SMALL, include_preprocessing=False)
     np.testing.assert_array_equal(model.get_weights()[0], golden_classifier().get_weights()[0])
     assert server.requests == []
     assert [name.split(".weights.")[1] for name in kept(cache)] == ["h5", "h5.sha256"]
@@ -272,20 +302,30 @@ def test_a_file_put_by_hand(serve, files, cache, tmp_path, monkeypatch):
 def test_loading_leaves_the_users_settings_alone(serve):
     serve("good")
     keras.utils.set_random_seed(5)
-    expected = [random.random(), ParCNetXS(input_shape=SMALL, classes=3).get_weights()[0]]
+    expected = [
+        random.random(),
+        ParCNetXS(input_shape=SMALL, classes=3, include_preprocessing=False).get_weights()[0],
+    ]
     keras.utils.set_random_seed(5)
     first = random.random()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         state = random.getstate()
-        model = ParCNetXS(weights="small", include_top=False, input_shape=SMALL)
+        model = ParCNetXS(
+            weights="small", include_top=False, input_shape=SMALL, include_preprocessing=False
+        )
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
         assert model.get_layer("stem_conv").dtype_policy.name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("stem_conv").kernel.dtype == "float32"
     random.setstate(state)
-    assert [first, ParCNetXS(input_shape=SMALL, classes=3).get_weights()[0].tolist()] == [
+    assert [
+        first,
+        ParCNetXS(input_shape=SMALL, classes=3, include_preprocessing=False)
+        .get_weights()[0]
+        .tolist(),
+    ] == [
         expected[0],
         expected[1].tolist(),
     ]
@@ -317,6 +357,8 @@ def test_a_model_that_does_not_fit(serve, build, arguments, message):
 
 CHILD = """
 import os, sys
+from keras_parc.models.classifier import weight_loader
+from keras_parc.models.registry import find_model
 from keras_parc.weights import download, presets
 presets.PRESETS = eval(os.environ["PRESETS"], {"Preset": presets.Preset})
 import keras_parc
@@ -355,7 +397,7 @@ def test_a_killed_download(serve, server, cache):
     (leftover,) = kept(cache)
     assert leftover.startswith(".")
     serve("good")
-    ParCNetXS(weights="small", input_shape=SMALL)
+    ParCNetXS(weights="small", input_shape=SMALL, include_preprocessing=False)
     assert len(kept(cache)) == 4
     assert leftover not in kept(cache)
 

@@ -11,67 +11,10 @@ Boxes are float32 `(n, 4)`: ymin, xmin, ymax, xmax relative to the image, 0..1. 
 
 from __future__ import annotations
 
-import dataclasses
-
 import tensorflow as tf
 
+from keras_parc.data.augment.settings import BoxAugmentation
 from keras_parc.data.images import decode_part, resize
-
-
-@dataclasses.dataclass(frozen=True)
-class BoxAugmentation:
-    """What is done to training images with boxes. The default is the authors' recipe for SSD.
-
-    Args:
-        overlaps: The crop draws one of these; the crop's intersection over union with some box must
-            reach it. 0, which must be among them, stands for the whole image.
-        trials: Crops tried before another overlap is drawn, at least 1.
-        sides: Least and largest side of a crop as a share of the image's, in (0, 1].
-        ratio: Least and largest stretch of a crop, height over width.
-        distortion: Probability of each change of the colours, 0 to 1: the five that follow.
-        contrast: Least and largest factor of all colours, before or after the other changes.
-        brightness: Largest shift of all colours, as a share of their range, 0 to 1.
-        saturation: Least and largest factor of the saturation.
-        hue: Largest turn of the hue, as a share of the circle, 0 to 0.5. The authors' is 0.05 * 255
-            of OpenCV's 180 steps; theirs stops at red, where this goes on around the circle.
-        flip: Probability of a left-right flip, 0 to 1.
-
-    Raises:
-        ValueError: A value is out of range.
-
-    Example:
-        >>> BoxAugmentation(flip=0.0, distortion=0.0).overlaps  # digits: no mirror images
-        (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-    """
-
-    overlaps: tuple[float, ...] = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-    trials: int = 40
-    sides: tuple[float, float] = (0.3, 1.0)
-    ratio: tuple[float, float] = (0.5, 2.0)
-    distortion: float = 0.5
-    contrast: tuple[float, float] = (0.5, 1.5)
-    brightness: float = 0.2
-    saturation: tuple[float, float] = (0.5, 1.5)
-    hue: float = 0.05 * 255 / 180
-    flip: float = 0.5
-
-    def __post_init__(self):
-        if 0 not in self.overlaps or not all(0 <= each <= 1 for each in self.overlaps):
-            raise ValueError(
-                f"`overlaps` must be 0 to 1 with 0 among them, without which some images would "
-                f"never find a crop; got {self.overlaps}."
-            )
-        if self.trials < 1:
-            raise ValueError(f"`trials` must be at least 1, got {self.trials}.")
-        for name in ("sides", "ratio", "contrast", "saturation"):
-            low, high = getattr(self, name)
-            most = 1.0 if name == "sides" else float("inf")
-            if not 0 < low <= high <= most:
-                raise ValueError(f"`{name}` must be 0 < least <= largest, got {(low, high)}.")
-        for name in ("distortion", "brightness", "hue", "flip"):
-            most = 0.5 if name == "hue" else 1
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"`{name}` must be 0 to {most}, got {getattr(self, name)}.")
 
 
 def crop_window(

@@ -2,66 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What is done to training images. The default is the authors' recipe: crop and flip alone.
-
-    Crop and flip are repeatable draws of our own. All others are KerasCV layers on whole batches,
-    off at 0, whose draws are not repeatable: they run in parallel.
-
-    Args:
-        scale: Least and largest part of the image's area in the crop, in (0, 1].
-        ratio: Least and largest stretch of the crop, width over height.
-        flip: Probability of a left-right flip, 0 to 1.
-        rand_augment: RandAugment operations for an image, at least 0.
-        magnitude: Strength of RandAugment, 0 to 1.
-        color_jitter: Largest relative change of brightness, contrast and saturation, 0 to 1.
-        random_erasing: Probability that a rectangle of the image is filled with noise, 0 to 1.
-        mixup: Alpha of MixUp's beta distribution, at least 0.
-        cutmix: Alpha of CutMix' beta distribution, at least 0. With `mixup` too, every batch gets
-            one of the two.
-
-    Raises:
-        ValueError: A value is out of range.
-
-    Example:
-        >>> Augmentation(rand_augment=2, mixup=0.2, cutmix=1.0).mixes
-        True
-    """
-
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (0.75, 1.333)
-    flip: float = 0.5
-    rand_augment: int = 0
-    magnitude: float = 0.5
-    color_jitter: float = 0.0
-    random_erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self):
-        for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            most = 1.0 if name == "scale" else float("inf")
-            if not 0 < low <= high <= most:
-                raise ValueError(f"`{name}` must be 0 < least <= largest, got {(low, high)}.")
-        for name in ("flip", "magnitude", "color_jitter", "random_erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be 0 to 1, got {getattr(self, name)}.")
-        for name in ("rand_augment", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
-
-    @property
-    def mixes(self) -> bool:
-        """Whether labels are mixed too."""
-        return self.mixup > 0 or self.cutmix > 0
+from keras_parc.data.augment.settings import Augmentation
+from keras_parc.support.extras import needs_extra
 
 
 def batch_augmentation(augmentation: Augmentation, seed: int | None = None) -> Callable | None:
@@ -84,7 +30,8 @@ def batch_augmentation(augmentation: Augmentation, seed: int | None = None) -> C
     wanted = ("rand_augment", "color_jitter", "random_erasing", "mixup", "cutmix")
     if not any(getattr(augmentation, name) for name in wanted):
         return None
-    from keras_cv import layers  # takes seconds, which the authors' recipe does not need
+    with needs_extra():
+        from keras_cv import layers  # takes seconds, which the authors' recipe does not need
 
     kinds = {"value_range": (0, 255), "seed": seed}
     on_images, on_pairs = [], []

@@ -7,43 +7,15 @@ only, since class numbers have no mean.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_parc.data.augment.settings import MaskAugmentation
 from keras_parc.data.images import decode, resize
 from keras_parc.support.class_maps import IGNORED
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskAugmentation:
-    """What is done to training images with masks. The default is the authors' recipe.
-
-    Args:
-        scale: Least and largest short side of the resized image, as a share of the side wanted,
-            above 0; a side that comes out shorter than the crop is raised to it.
-        flip: Probability of a left-right flip, 0 to 1.
-
-    Raises:
-        ValueError: A value is out of range.
-
-    Example:
-        >>> MaskAugmentation(flip=0.0).scale  # digits: no mirror images
-        (0.75, 1.5)
-    """
-
-    scale: tuple[float, float] = (0.75, 1.5)
-    flip: float = 0.5
-
-    def __post_init__(self):
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise ValueError(f"`scale` must be 0 < least <= largest, got {(low, high)}.")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"`flip` must be 0 to 1, got {self.flip}.")
 
 
 def decode_pair(data: tf.Tensor, mask: tf.Tensor, classes: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,7 +86,7 @@ def training_pair(
     mask: tf.Tensor,
     size: tf.Tensor | tuple[int, int],
     seed: tf.Tensor,
-    augmentation: MaskAugmentation = MaskAugmentation(),
+    augmentation: MaskAugmentation,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resize, crop and flip an image and its mask.
 

@@ -9,10 +9,14 @@ import json
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_parc.data.sets.scenes import NUM_CLASSES, SPLITS, VARIANTS, SceneConfig, digit_scene
+from keras_parc.support.extras import needs_extra
+
+with needs_extra():
+    import tensorflow_datasets as tfds
+
 
 _DESCRIPTION = """
 Real handwritten digits (the 8x8 images of scikit-learn's `load_digits`) at random places, sizes,

@@ -15,7 +15,11 @@ import operator
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
+
+from keras_parc.support.extras import needs_extra
+
+with needs_extra():
+    from scipy import ndimage
 
 SPLITS = ("train", "validation", "test")
 NUM_CLASSES = 10
@@ -256,7 +260,8 @@ class _Digit(NamedTuple):
 
 @functools.cache
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits  # a second of import, so only when scenes are made
+    with needs_extra():
+        from sklearn.datasets import load_digits  # a second of import, so only when scenes are made
 
     digits = load_digits()
     return digits.images, digits.target

@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_parc.data.augment.masks import flaw
 from keras_parc.support.class_maps import IGNORED
+from keras_parc.support.extras import needs_extra
+
+with needs_extra():
+    import tensorflow_datasets as tfds
+
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),

@@ -1,4 +1,4 @@
-"""Changes to a converted file that the converter cannot be asked for."""
+"""Changes to a converted file that the converter has no option for."""
 
 import flatbuffers
 import numpy as np
@@ -35,7 +35,7 @@ def constant(model: "schema.ModelT", tensor: int) -> np.ndarray:
 
 
 def set_constant(model: "schema.ModelT", tensor: int, values: np.ndarray) -> None:
-    """Give a constant other values, in a buffer of its own: files share equal ones."""
+    """Give a constant other values, in a new buffer: constants of equal values share one."""
     buffer = schema.BufferT()
     buffer.data = np.ascontiguousarray(values).ravel().view("uint8")
     model.buffers.append(buffer)
@@ -47,8 +47,8 @@ def symmetric_products(model: "schema.ModelT", matrices: list[np.ndarray]) -> in
 
     Args:
         model: The objects of an int8 file; changed in place.
-        matrices: The constants in float32, in any order: rounding the converter's int8 values
-            again would lose precision. A constant not among them is left as it is.
+        matrices: The constants in float32, in any order, since rounding the converter's int8 values
+            again would lose precision. Constants that are not among them stay as they are.
 
     Returns:
         How many constants were written.
@@ -84,7 +84,7 @@ def _nearest(flat: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray | None:
 def append_softmax(model: "schema.ModelT", dtype: str) -> None:
     """Put a float SOFTMAX after the only output, then QUANTIZE unless `dtype` is float32.
 
-    An int8 SOFTMAX is not XNNPACK's, and its input has lost the small differences.
+    XNNPACK does not run an int8 SOFTMAX, and int8 inputs lose small differences.
     """
     graph = model.subgraphs[0]
     (source,) = graph.outputs

@@ -1,4 +1,4 @@
-"""What is inside a `.tflite` file, and how much of it the XNNPACK delegate takes."""
+"""What a `.tflite` file contains, and how much of it the XNNPACK delegate runs."""
 
 import os
 from collections import Counter
@@ -12,8 +12,9 @@ import numpy as np
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.runtime import TFLiteModel, open_file, operators
 from keras_parc.models.deeplab_v3 import low_resolution
+from keras_parc.support import compat
 
-_BATCH = 8  # images of `agreement` at a time: three times as fast as one by one
+_BATCH = 8  # images at a time in `agreement`: three times as fast as one by one
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Inspection:
     input_shape: tuple[int, ...]
     input_dtype: str
     output_dtypes: tuple[str, ...]
-    smallest_runtime: str  # version of TensorFlow Lite that knows all operations; "": not said
+    smallest_runtime: str  # lowest version of TensorFlow Lite that has all operations; "": unknown
 
 
 def inspect(path: str | os.PathLike) -> Inspection:
@@ -46,7 +47,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
         path: The file.
 
     Returns:
-        An `Inspection`. The best case is one partition and nothing outside it.
+        An `Inspection`. One partition and nothing outside it is best.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -60,7 +61,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
         1
     """
     interpreter = open_file(path)
-    nodes = interpreter._get_ops_details()
+    nodes = compat.operation_details(interpreter)
     (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return Inspection(
         size=Path(path).stat().st_size,
@@ -75,7 +76,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
 
 
 def _smallest_runtime(content: bytes) -> str:
-    """What the converter found from the versions of the operations, and wrote into the file."""
+    """The version that the converter derived from the operations and wrote into the file."""
     model = flatbuffer.read(content)
     for entry in model.metadata or []:
         if entry.name == b"min_runtime_version":
@@ -86,12 +87,15 @@ def _smallest_runtime(content: bytes) -> str:
 def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
     """Names of the operations that a runtime runs with its own kernels.
 
-    The runtime lists replaced operations too: where a delegate makes a tensor, they do not run.
-    So these are found from the outputs backwards.
+    The runtime lists all operations, also those that a delegate replaces. So the ones that run are
+    found from the outputs backwards, through the delegate where it makes a tensor.
 
     Args:
-        nodes: What the interpreter's `_get_ops_details` gives, of any runtime.
+        nodes: What `compat.operation_details` gives, of any runtime.
         outputs: The numbers of the output tensors.
+
+    Returns:
+        A name for each operation, not sorted.
 
     Example:
         >>> add = {"index": 0, "op_name": "ADD", "inputs": [0, 0], "outputs": [1]}
@@ -112,7 +116,7 @@ def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a file follows its model; see `agreement`.
+    """How close a file is to its model; see `agreement`.
 
     Example:
         >>> Agreement(same_class=0.99, signal_to_noise_db=32.2, largest_difference=0.01).same_class
@@ -120,8 +124,8 @@ class Agreement:
     """
 
     same_class: float  # fraction of images (or pixels) with the same largest value
-    signal_to_noise_db: float  # of the outputs, all together
-    largest_difference: float
+    signal_to_noise_db: float  # power of the model's outputs to that of the differences
+    largest_difference: float  # of any output
 
 
 def agreement(

@@ -7,6 +7,7 @@ import numpy as np
 from flatbuffers import flexbuffers
 
 from keras_parc.lite.file import flatbuffer
+from keras_parc.support import compat
 
 
 def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
@@ -39,8 +40,8 @@ def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
 
 
 def operators(path: str | os.PathLike) -> list[str]:
-    """Names of the operations in a file, in order, before any delegate takes them over."""
-    return [each["op_name"] for each in open_file(path, delegate=False)._get_ops_details()]
+    """Names of the operations in a file, in order, before a delegate replaces them."""
+    return [each["op_name"] for each in compat.operation_details(open_file(path, delegate=False))]
 
 
 class _ImageFile:
@@ -51,13 +52,13 @@ class _ImageFile:
         self._interpreter = open_file(path, threads)
         inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
-            raise ValueError(f"A file of one input is needed; {str(path)!r} has {len(inputs)}.")
+            raise ValueError(f"A file with one input is needed; {str(path)!r} has {len(inputs)}.")
         self._input = inputs[0]
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"])
 
     def operators(self) -> list[str]:
-        """Names of the operations in the file, in order, before any delegate takes them over."""
+        """Names of the operations in the file, in order, before a delegate replaces them."""
         return operators(self.path)
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
@@ -115,7 +116,7 @@ class TFLiteModel(_ImageFile):
         super().__init__(path, threads)
         outputs = self._interpreter.get_output_details()
         if len(outputs) != 1:
-            raise ValueError(f"A file of one output is needed; {str(path)!r} has {len(outputs)}.")
+            raise ValueError(f"A file with one output is needed; {str(path)!r} has {len(outputs)}.")
         self._output = outputs[0]
         self.output_shape = tuple(int(side) for side in self._output["shape"])
 
@@ -136,7 +137,7 @@ class TFLiteModel(_ImageFile):
 
 
 class TFLiteDetector(_ImageFile):
-    """A `.tflite` file that ends in TFLite_Detection_PostProcess, as a function of images.
+    """A `.tflite` file of a detector with post-processing inside, as a function of images.
 
     Args:
         path: The file.
@@ -180,8 +181,8 @@ class TFLiteDetector(_ImageFile):
         """Run images `(n, height, width, channels)` one by one.
 
         Returns:
-            For each image "boxes" `(k, 4)`, `[ymin, xmin, ymax, xmax]` in shares of the image,
-            "scores" `(k,)` and "labels" `(k,)`, as many as were found: as `keras_parc.detections`.
+            For each image "boxes" `(k, 4)`, `[ymin, xmin, ymax, xmax]` as fractions of the image,
+            "scores" `(k,)` and "labels" `(k,)`, for the k boxes found: as `keras_parc.detections`.
 
         Raises:
             ValueError: The images are not of the model's size.
@@ -191,7 +192,7 @@ class TFLiteDetector(_ImageFile):
     def _one(self, image: np.ndarray) -> dict[str, np.ndarray]:
         self._run(image)
         values = {name: np.array(self._value(each)) for name, each in self._outputs.items()}
-        count = int(values["count"])  # Beyond it lies what was in memory before.
+        count = int(values["count"])  # Values beyond it are left over in memory.
         return {
             "boxes": values["boxes"][:count],
             "scores": values["scores"][:count],
@@ -200,7 +201,7 @@ class TFLiteDetector(_ImageFile):
 
 
 def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLiteDetector:
-    """A `.tflite` file as a function of images: of one output, or a detector.
+    """A `.tflite` file as a function of images, whether it has one output or is a detector.
 
     Raises:
         FileNotFoundError: There is no such file.

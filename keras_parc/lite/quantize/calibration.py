@@ -9,14 +9,14 @@ import keras
 import numpy as np
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MOST_IMAGES = 500
+MAX_IMAGES = 500
 
 
 def calibration_images(
     source: str | os.PathLike | Iterable | None,
     shape: tuple[int, int, int],
     model: keras.Model,
-    limit: int = MOST_IMAGES,
+    limit: int = MAX_IMAGES,
 ) -> list[np.ndarray]:
     """Collect and check the images that int8 ranges are measured on.
 
@@ -27,10 +27,11 @@ def calibration_images(
             - a `tf.data` or TFDS data set of images, `(image, label)` pairs or dictionaries with
               an "image", batched or not;
             - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
-              them. Of more than `limit`, every so many-th, so that all classes are visited.
+              them. If there are more than `limit`, evenly spaced ones, so that every class is
+              among them.
         shape: `(height, width, channels)` of the export.
-        model: The model to be exported; tells whether it takes pixels.
-        limit: The most images to take, at least 1; of anything but a folder, the first ones.
+        model: The model to be exported: whether it rescales pixels itself decides the range.
+        limit: How many images to take at most, at least 1. All but folders give their first ones.
 
     Returns:
         The images, float32.
@@ -81,8 +82,8 @@ def _numbers(image, count: int) -> np.ndarray:
         return np.asarray(image, "float32")
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"Calibration image {count} is no array of numbers: {error}. Image files are given as "
-            "the path of their folder."
+            f"Calibration image {count} is not an array of numbers: {error}. To calibrate on image "
+            "files, pass the path of their folder."
         ) from error
 
 
@@ -121,7 +122,7 @@ def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
     rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
     low, high = min(image.min() for image in images), max(image.max() for image in images)
     if high == low:
-        raise ValueError(f"All calibration images are the same one value, {low}.")
+        raise ValueError(f"All values of all calibration images are {low}.")
     if rescales and (low < 0 or high <= 1 or high > 255):
         raise ValueError(
             f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "

@@ -1,4 +1,4 @@
-"""Where an int8 file loses accuracy: noise per operation, against the float file."""
+"""Where an int8 file loses accuracy: the noise of each operation against the float file."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.intermediate import Intermediate, Operation
+from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 from keras_parc.support.files import replacing
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -22,17 +22,17 @@ class Noise:
 
     position: int  # in the float file, from 0
     operation: str
-    tensor: str  # what it makes
-    shape: tuple[int, ...]
+    tensor: str  # name of its result
+    shape: tuple[int, ...]  # of its result
     scale: float  # of the int8 tensor; 0 for float
-    low: float  # the int8 tensor can hold `low` to `high`
-    high: float
-    seen_low: float  # the float tensor holds this on the images given
-    seen_high: float
-    clipped: float  # part of the float values outside `low` to `high`, 0 to 1
-    total_db: float  # signal to noise, everything before included
-    own_db: float  # signal to the noise that this operation adds itself
-    rounding_db: float  # signal to the noise of the tensor's scale alone: clipping and rounding
+    low: float  # the least value that the int8 tensor can hold
+    high: float  # and the largest
+    seen_low: float  # the least value of the float tensor on the images given
+    seen_high: float  # and the largest
+    clipped: float  # fraction of the float values outside `low` to `high`, 0 to 1
+    total_db: float  # signal to the noise of this operation and all before it
+    own_db: float  # signal to the noise that this operation adds
+    rounding_db: float  # signal to the noise of clipping and rounding to the int8 range alone
 
 
 def explain(
@@ -40,17 +40,18 @@ def explain(
 ) -> list[Noise]:
     """Compare every tensor of an int8 file with its counterpart in the float file.
 
-    An operation's own noise is what is left when the float operation gets the int8 file's inputs.
-    Far above the noise of rounding, it is the constants or the kernel; equal to it, the range.
-    Noise that an activation removes is not counted: a tensor read by SiLU is compared behind it.
+    An operation's own noise is how far its result is from that of the float operation on the same
+    inputs, those of the int8 file. Where it is far above the noise of rounding, look at the weights
+    or the kernel; where the two are equal, at the range. Noise that the next activation removes is
+    not counted: a tensor that SiLU reads is compared after SiLU.
 
     Args:
         float_path: The float32 file.
         int8_path: The int8 file made from the same model.
-        images: As the model takes them, `(n, height, width, channels)`; 16 are enough.
+        images: `(n, height, width, channels)`, as the model takes them; 16 are enough.
 
     Returns:
-        A `Noise` for each operation that both files have, the most own noise first.
+        A `Noise` for each operation that both files have, sorted by `own_db`, the noisiest first.
 
     Raises:
         ValueError: No images, images of another size, or files of different models.
@@ -68,7 +69,7 @@ def explain(
         True
     """
     images = np.asarray(list(images), "float32")
-    reference, coarse = Intermediate(str(float_path)), Intermediate(str(int8_path))
+    reference, coarse = TracedFile(str(float_path)), TracedFile(str(int8_path))
     if not len(images):
         raise ValueError("`images` is empty.")
     if images.shape[1:] != reference.shape(reference.input)[1:]:
@@ -76,32 +77,40 @@ def explain(
             f"Images must be {reference.shape(reference.input)[1:]}, got {images.shape[1:]}."
         )
     pairs = match(reference, coarse)
-    forced = Forced(Path(float_path).read_bytes())
+    isolated = IsolatedOperations(Path(float_path).read_bytes())
     totals = {ours: _Total(reference, coarse, ours, theirs) for _, ours, theirs in pairs}
     for image in images:
         reference.run(image)
         coarse.run(image)
         inputs = {t: coarse.value(total.theirs) for t, total in totals.items()}
-        forced.run({t: value.reshape(reference.shape(t)) for t, value in inputs.items()}, image)
+        isolated.run({t: value.reshape(reference.shape(t)) for t, value in inputs.items()}, image)
         for tensor, total in totals.items():
-            total.add(reference.value(tensor), inputs[tensor], forced.value(tensor))
+            total.add(reference.value(tensor), inputs[tensor], isolated.value(tensor))
     rows = [totals[ours].row(place, reference) for place, ours, _ in pairs]
     return sorted(rows, key=lambda row: row.own_db)
 
 
-def match(reference: Intermediate, coarse: Intermediate) -> list[tuple[int, int, int]]:
-    """Pair the operations of two files of one model.
+def match(reference: TracedFile, coarse: TracedFile) -> list[tuple[int, int, int]]:
+    """Pair the operations of two files of one model, by kind and shape, in order.
 
-    By kind and shape in order, past what only one of them has (conversions, say).
+    Operations that only one of the files has, such as conversions, are left out.
+
+    Args:
+        reference: The float32 file.
+        coarse: The int8 file.
 
     Returns:
-        `(position in the first, its tensor, the other's tensor)` for each pair.
+        `(position in the float file, number of its result there, in the int8 file)` of each pair.
 
     Raises:
         ValueError: Fewer than nine in ten operations have a counterpart.
     """
-    first = [(i, each) for i, each in enumerate(reference.operations) if _counts(reference, each)]
-    second = [each for each in coarse.operations if _counts(coarse, each)]
+    first = [
+        (place, each)
+        for place, each in enumerate(reference.operations)
+        if _is_compared(reference, each)
+    ]
+    second = [each for each in coarse.operations if _is_compared(coarse, each)]
     kinds = [
         [(each.name, file.shape(each.outputs[0])) for each in operations]
         for file, operations in ((reference, [e for _, e in first]), (coarse, second))
@@ -120,12 +129,12 @@ def match(reference: Intermediate, coarse: Intermediate) -> list[tuple[int, int,
     return pairs
 
 
-def _counts(file: Intermediate, operation: Operation) -> bool:
+def _is_compared(file: TracedFile, operation: Operation) -> bool:
     return operation.name not in CONVERSIONS and file.is_real(operation.outputs[0])
 
 
-class Forced:
-    """The float file with every operation's inputs given from outside."""
+class IsolatedOperations:
+    """A float file whose operations do not feed each other: each takes the inputs it is given."""
 
     def __init__(self, content: bytes):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -158,7 +167,7 @@ class Forced:
         return self._places[tensor]
 
     def run(self, values: dict[int, np.ndarray], image: np.ndarray) -> None:
-        """Run every operation once, on tensors given by their numbers in the file."""
+        """Run every operation once; `values` are the inputs, by their number in the file."""
         self._interpreter.set_tensor(self._image, image[None])
         for tensor, place in self._places.items():
             if tensor in values:
@@ -166,16 +175,16 @@ class Forced:
         self._interpreter.invoke()
 
     def value(self, tensor: int) -> np.ndarray:
-        """What the operation that makes a tensor made of its inputs."""
+        """The result of the operation that makes a tensor, from the inputs given to it."""
         return self._interpreter.get_tensor(tensor)
 
 
 class _Total:
-    """Sums over images for one tensor."""
+    """Sums over the images, for one tensor."""
 
-    def __init__(self, reference: Intermediate, coarse: Intermediate, ours: int, theirs: int):
+    def __init__(self, reference: TracedFile, coarse: TracedFile, ours: int, theirs: int):
         self.ours, self.theirs = ours, theirs
-        self.seen = reference.seen_through(ours)
+        self.seen = reference.activation_after(ours)
         self.scale, self.zero = coarse.quantization(theirs)
         self.low, self.high = (
             (self._real(-128), self._real(127)) if self.scale else (-np.inf, np.inf)
@@ -187,7 +196,7 @@ class _Total:
     def _real(self, code):
         return (code - self.zero) * self.scale
 
-    def add(self, exact: np.ndarray, found: np.ndarray, forced: np.ndarray) -> None:
+    def add(self, exact: np.ndarray, found: np.ndarray, isolated: np.ndarray) -> None:
         self.seen_low = min(self.seen_low, float(exact.min()))
         self.seen_high = max(self.seen_high, float(exact.max()))
         half = self.scale / 2
@@ -196,13 +205,13 @@ class _Total:
         rounded = exact
         if self.scale:
             rounded = self._real(np.clip(np.rint(exact / self.scale) + self.zero, -128, 127))
-        exact, found, forced, rounded = map(
-            self.seen, (exact, found.reshape(exact.shape), forced, rounded)
+        exact, found, isolated, rounded = map(
+            self.seen, (exact, found.reshape(exact.shape), isolated, rounded)
         )
-        differences = exact, found - exact, found - forced, rounded - exact
+        differences = exact, found - exact, found - isolated, rounded - exact
         self.power += [float(np.sum(np.square(each, dtype="float64"))) for each in differences]
 
-    def row(self, position: int, reference: Intermediate) -> Noise:
+    def row(self, position: int, reference: TracedFile) -> Noise:
         signal, *noises = self.power
         ratios = (10 * np.log10(signal / n) if n and signal else np.inf for n in noises)
         operation = reference.operations[position].name
@@ -221,26 +230,24 @@ class _Total:
         )
 
 
-def noise_table(rows: Sequence[Noise], most: int = 15):
+def noise_table(rows: Sequence[Noise], limit: int = 15):
     """The first rows as a `rich.table.Table`.
 
     Args:
         rows: What `explain` returns.
-        most: How many to show.
+        limit: How many rows to show at most.
 
     Returns:
         A table, to print with `rich`.
     """
     from rich.table import Table
 
-    table = Table(
-        title=f"Most noise of their own, {min(most, len(rows))} of {len(rows)} operations"
-    )
+    table = Table(title=f"The {min(limit, len(rows))} noisiest of {len(rows)} operations")
     table.add_column("operation")
     table.add_column("tensor", overflow="fold")
     for name in ("clipped", "own dB", "all dB"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in rows[:most]:
+    for row in rows[:limit]:
         table.add_row(
             row.operation,
             row.tensor.split(";")[-1].split("/", 1)[-1],  # without the model's name

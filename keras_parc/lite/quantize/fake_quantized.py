@@ -1,7 +1,7 @@
 """A float32 `.tflite` file as a Keras model that rounds where its int8 file will round.
 
-Every tensor has an axis of images in front of the shape that the file gives it, so a file over
-one image runs a batch, whatever it does with its own first axis.
+Every tensor gets an axis of images in front of the shape that it has in the file. So a file over
+one image runs on a batch, whatever the file does with its own first axis.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import numpy as np
 from keras import ops
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.intermediate import Intermediate
 from keras_parc.lite.quantize.ranges import Ranges, rounded
+from keras_parc.lite.quantize.traced_file import TracedFile
 
-# Where the trained weights have their channels; a bias follows them.
+# The axis of the output channels in the weights of each operation.
 CHANNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
-# Ranges that int8 kernels demand, whatever was seen.
+# Ranges that int8 kernels prescribe, whatever the images give.
 FIXED = {"LOGISTIC": (0.0, 255 / 256), "SOFTMAX": (0.0, 255 / 256), "TANH": (-1.0, 127 / 128)}
 FUSED = {1: ops.relu, 2: lambda x: ops.clip(x, -1, 1), 3: ops.relu6, 4: ops.tanh}
 PADDING = {0: "same", 1: "valid"}
@@ -26,14 +26,14 @@ PADDING = {0: "same", 1: "valid"}
 class FakeQuantized(keras.Model):
     """The function of a float32 file, with activations and weights rounded as int8 rounds them.
 
-    Gradients pass the rounding as if it were not there, and stop at what a range cuts off
-    (straight-through). Variables are the weights and biases of convolutions and dense layers;
-    circulant matrices stay circulant, and constants that are added stay what they are.
+    Gradients pass through the rounding unchanged, and are zero where a value is outside its range
+    (straight-through estimator). Variables are the weights and biases of convolutions and dense
+    layers; circulant matrices and added constants stay as they are.
 
     Args:
         content: The bytes of a float32 file over one image.
-        ranges: Of the file's tensors, as `choose_ranges` gives them; None: nothing is rounded,
-            and the model computes what the file does.
+        ranges: Those of the file's tensors, as `choose_ranges` gives them; None: nothing is
+            rounded, and the model computes what the file does.
 
     Call arguments:
         images: `(n, height, width, channels)`.
@@ -42,7 +42,7 @@ class FakeQuantized(keras.Model):
         `(n, values)`: all outputs of the file, each flattened, in order.
 
     Raises:
-        ValueError: The file has an operation that is not known here.
+        ValueError: The file has an operation that is not in `OPERATIONS`.
 
     Example:
         >>> import keras_parc, pathlib, tempfile
@@ -54,7 +54,7 @@ class FakeQuantized(keras.Model):
 
     def __init__(self, content: bytes, ranges: Ranges | None = None):
         super().__init__(name="fake_quantized")
-        self._content, self._file = content, Intermediate(content)
+        self._content, self._file = content, TracedFile(content)
         self._ranges = None if ranges is None else dict(ranges)
         operators = flatbuffer.read(content).subgraphs[0].operators
         self._options = [each.builtinOptions for each in operators]
@@ -85,7 +85,7 @@ class FakeQuantized(keras.Model):
         )
 
     def _coarse(self, operation: str, value: np.ndarray) -> np.ndarray:
-        """A constant as the int8 file will hold it: symmetric only where it is multiplied by."""
+        """A constant as the int8 file will hold it: symmetric for matrix products only."""
         if self._ranges is None or value.dtype != np.float32 or not value.any():
             return value
         if operation == "BATCH_MATMUL":
@@ -114,7 +114,7 @@ class FakeQuantized(keras.Model):
         if tensor not in self._trained:
             return self._constants[tensor]
         weights = ops.convert_to_tensor(self._trained[tensor])
-        if self._ranges is None or weights.ndim == 1:  # A bias: int32 is fine enough.
+        if self._ranges is None or weights.ndim == 1:  # Biases stay int32.
             return weights
         channels = CHANNELS[operation]
         others = [axis for axis in range(weights.ndim) if axis != channels]
@@ -129,7 +129,7 @@ class FakeQuantized(keras.Model):
         return tf.quantization.fake_quant_with_min_max_args(x, *(fixed or self._ranges[tensor]))
 
     def as_file(self) -> bytes:
-        """The float32 file with the weights as they are now."""
+        """The bytes of the float32 file with the present weights."""
         file = flatbuffer.read(self._content)
         for tensor, weights in self._trained.items():
             flatbuffer.set_constant(file, tensor, ops.convert_to_numpy(weights))
@@ -177,7 +177,7 @@ def _product(options, shape, x, y):
 
 
 def _elementwise(function: Callable, options, shape, *inputs):
-    def aligned(x):  # Axes that broadcast come behind that of the images.
+    def aligned(x):  # Axes that broadcast are inserted after that of the images.
         if isinstance(x, np.ndarray) or x.ndim > len(shape):
             return x
         return ops.reshape(x, (-1, *[1] * (len(shape) + 1 - x.ndim), *x.shape[1:]))
@@ -186,7 +186,7 @@ def _elementwise(function: Callable, options, shape, *inputs):
 
 
 def _axes(axes, rank: int) -> tuple[int, ...]:
-    """Axes of the file as axes behind that of the images; `rank` counts that one."""
+    """Axes of the file, counted with the axis of the images, which `rank` includes."""
     return tuple(int(axis) % (rank - 1) + 1 for axis in np.ravel(axes))
 
 
@@ -215,7 +215,8 @@ def _pool(function: Callable, options, shape, x):
 
 
 def _softmax(options, shape, x):
-    flat = ops.reshape(x * options.beta, (-1, shape[-1]))  # TensorFlow takes no 6 axes.
+    # TensorFlow's softmax does not take 6 axes.
+    flat = ops.reshape(x * options.beta, (-1, shape[-1]))
     return ops.reshape(ops.softmax(flat), (-1, *shape))
 
 
@@ -231,8 +232,8 @@ def _resize(options, shape, x, size):
     )
 
 
-# Each takes the operation's options, the shape of its (first) result, and its inputs: tensors with
-# the axis of the images, constants without.
+# Each takes the operation's options, the shape of its first result in the file, and its inputs:
+# tensors with the axis of the images, constants without it.
 OPERATIONS: dict[str, Callable] = {
     "ADD": partial(_elementwise, ops.add),
     "AVERAGE_POOL_2D": partial(_pool, ops.average_pool),

@@ -1,25 +1,25 @@
 """What stays float32 in an int8 file, so that XNNPACK runs all of it.
 
-XNNPACK has no int8 form of GELU and of the reciprocal root in a layer normalization: each would cut
-the graph in two. In float32, between a DEQUANTIZE and a QUANTIZE, it has both, and takes the
-conversions too: one partition. The float32 operations are exact, so precision is gained as well.
+XNNPACK has neither GELU nor the reciprocal square root of a layer normalization in int8: each would
+cut the graph in two. It has both in float32, and DEQUANTIZE and QUANTIZE around them, so that the
+graph stays one partition. The float32 operations are more precise, too.
 """
 
-from keras_parc.lite.quantize.intermediate import Intermediate, Operation
+from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 
-# From the reciprocal root of a layer normalization back to what it normalizes.
+# What lies between the reciprocal root of a layer normalization and its input.
 _BACK = ("ADD", "MEAN", "MUL", "SUB")
 
 
-def float_operations(file: Intermediate) -> list[str]:
-    """Names of the results of the operations that int8 quantization leaves alone.
+def float_operations(file: TracedFile) -> list[str]:
+    """Names of the results of the operations that stay float32.
 
     Args:
         file: A float32 file.
 
     Returns:
-        Names of tensors, as the converter's `denylisted_nodes` wants them: every GELU, and every
-        layer normalization as `deploy` writes it.
+        Names of tensors, as the converter's `denylisted_nodes` takes them: of every GELU, and of
+        all operations of every layer normalization that `deploy` wrote.
     """
     maker = {tensor: each for each in file.operations for tensor in each.outputs}
     chosen: list[Operation] = []
@@ -31,8 +31,8 @@ def float_operations(file: Intermediate) -> list[str]:
     return list(dict.fromkeys(file.name(each.outputs[0]) for each in chosen))
 
 
-def _normalization(file: Intermediate, maker, root: Operation) -> list[Operation]:
-    """All operations of the normalization around a reciprocal root; none if it is another."""
+def _normalization(file: TracedFile, maker, root: Operation) -> list[Operation]:
+    """All operations of the layer normalization around a reciprocal root; none if there is none."""
     found, operation = [root], root
     while operation.name != "SUB":
         makers = [maker[each] for each in operation.inputs if each in maker]

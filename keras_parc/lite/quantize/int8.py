@@ -1,4 +1,4 @@
-"""From a float32 `.tflite` file to an int8 one, with ranges of our own."""
+"""From a float32 `.tflite` file to an int8 one, with the ranges of `ranges`."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ import numpy as np
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.quantize.float_islands import float_operations
-from keras_parc.lite.quantize.intermediate import Intermediate
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
+from keras_parc.lite.quantize.traced_file import TracedFile
 
 
 def quantize(
@@ -48,7 +48,7 @@ def quantize(
     """
     with conversion_process() as process:
         process.start()
-        file = Intermediate(content)
+        file = TracedFile(content)
         ranges = choose_ranges(file, images, method)
         types = (input_type, output_type)
         content = process.run(
@@ -60,7 +60,7 @@ def quantize(
 
 
 def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
-    """The file with ranges where the converter's calibration would have put its own."""
+    """The file with ranges in the place where the converter's calibration would write its own."""
     model = flatbuffer.read(content)
     for tensor, (low, high) in ranges.items():
         quantization = flatbuffer.schema.QuantizationParametersT()
@@ -70,7 +70,7 @@ def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
 
 
 def _coarsen_addends(model) -> None:
-    """Give constants that are added a scale that XNNPACK takes; such small ones hardly matter."""
+    """Give tiny added constants a scale that XNNPACK takes; the rounding hardly matters there."""
     graph = model.subgraphs[0]
     for operator in graph.operators:
         if flatbuffer.kind(model, operator) != flatbuffer.BUILTIN.ADD:
@@ -80,10 +80,11 @@ def _coarsen_addends(model) -> None:
             data = model.buffers[tensor.buffer].data
             if data is None or not len(data) or tensor.type != flatbuffer.TYPES["int8"]:
                 continue
-            least = result.quantization.scale[0] * NARROWEST_INPUT
+            min_scale = result.quantization.scale[0] * NARROWEST_INPUT
             scale, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
-            if scale < least:
-                values = np.rint((np.asarray(data, "uint8").view("int8") - zero) * (scale / least))
+            if scale < min_scale:
+                values = np.asarray(data, "uint8").view("int8") - zero
+                values = np.rint(values * (scale / min_scale))
                 model.buffers[tensor.buffer].data = values.astype("int8").view("uint8")
-                tensor.quantization.scale = np.float32([least])
+                tensor.quantization.scale = np.float32([min_scale])
                 tensor.quantization.zeroPoint = np.int64([0])

@@ -38,13 +38,13 @@ def deploy(
     *,
     target: str = "litert",
 ) -> keras.Model:
-    """Rewrite a model for inference at one input size; it computes the same, faster.
+    """Rewrite a model for inference at one input size: it computes the same, faster.
 
     Normalization and position embeddings fold into the convolutions, the two halves of a ParC
-    block become one, circular convolutions take the form that the target runs fastest, grouped
-    convolutions become depthwise ones, hard activations become what an int8 delegate knows, and
-    preprocessing goes into the first convolution. What no rule knows stays as it is and is named
-    in the log.
+    block become one, circular convolutions get the form that the target runs fastest, grouped
+    convolutions become depthwise ones, hard activations become operations that delegates run in
+    int8, and preprocessing goes into the first convolution. Layers that are not known, such as your
+    own, stay as they are and are named in the log.
 
     Args:
         model: A functional model over one image, `(batch, height, width, channels)`; it is not
@@ -59,8 +59,8 @@ def deploy(
         in float32 up to rounding, at most 1e-5 of the largest output.
 
     Raises:
-        ValueError: A model that is not functional, an unknown target, or an input size that is
-            unknown or against the model's.
+        ValueError: The model is not functional, the target is unknown, or the input size is
+            unknown or not the model's.
 
     Example:
         >>> import keras_parc
@@ -75,7 +75,7 @@ def deploy(
 
 
 def rewrite(graph: Graph, target: str = "litert") -> None:
-    """Apply all rules to a graph, in place."""
+    """Apply all rules to a graph, in place, for a target of `forms.TABLE`."""
     apply_everywhere(
         graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
     )

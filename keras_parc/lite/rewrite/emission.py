@@ -1,16 +1,18 @@
-"""A `Graph` as a Keras functional model of plain layers."""
+"""From a `Graph` to a Keras functional model of plain layers."""
 
 import keras
 import numpy as np
 from keras import layers, ops, tree
 
+from keras_parc.lite.rewrite import operations
 from keras_parc.lite.rewrite.graph import Graph, Node
 
 
 def emit(graph: Graph) -> keras.Model:
-    """Build the model that a graph describes, float32, with the graph's weights.
+    """Build the float32 model that a graph describes.
 
-    Kept operations are copied with their weights: the model that was read stays as it was.
+    Operations that were kept are copied with their weights, so that the model they come from does
+    not change.
     """
     values, used = {}, set()
     for node in graph.nodes():
@@ -68,7 +70,9 @@ def _depthwise(node: Node, name: str, x):
 
 
 def _dense(node: Node, name: str, x):
-    if len(node.shape) == 3:  # A 1x1 convolution is the better known form of the same.
+    if (
+        len(node.shape) == 3
+    ):  # The same as a 1x1 convolution, for which runtimes are optimized better.
         layer = layers.Conv2D(node.channels, 1, dtype="float32", name=name)
         return _with_weights(layer, x, node["kernel"][None, None], node["bias"])
     layer = layers.Dense(node.channels, dtype="float32", name=name)
@@ -140,29 +144,33 @@ def _join(node: Node, name: str, *parts):
 
 
 EMITTERS = {
-    "activation": lambda node, name, x: layers.Activation(node["function"], name=name)(x),
-    "add": lambda node, name, *inputs: layers.Add(name=name)(list(inputs)),
-    "affine": _affine,
-    "concat": lambda node, name, *inputs: layers.Concatenate(name=name)(list(inputs)),
-    "conv": _conv,
-    "dense": _dense,
-    "depthwise": _depthwise,
-    "input": lambda node, name: keras.Input(node.shape, dtype=node["dtype"], name=name),
-    "item": lambda node, name, outputs: outputs[node["index"]],
-    "join": _join,
-    "keep": _keep,
-    "matmul": _matmul,
-    "mean": lambda node, name, x: layers.GlobalAveragePooling2D(keepdims=True, name=name)(x),
-    "multiply": lambda node, name, *inputs: layers.Multiply(name=name)(list(inputs)),
-    "normalize": _normalize,
-    "pad": lambda node, name, x: layers.ZeroPadding2D(node["amount"], name=name)(x),
-    "permute": lambda node, name, x: ops.take(x, [int(i) for i in node["order"]], axis=-1),
-    "product": _product,
-    "reshape": lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
-    "resize": _resize,
-    "slice": lambda node, name, x: x[..., node["start"] : node["stop"]],
-    "subtract": lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
-    "transpose": lambda node, name, x: layers.Permute(node["axes"], name=name)(x),
-    "window": _window,
-    "wrap": _wrap,
+    operations.ACTIVATION: lambda node, name, x: layers.Activation(
+        node["function"].function, name=name
+    )(x),
+    operations.ADD: lambda node, name, *inputs: layers.Add(name=name)(list(inputs)),
+    operations.AFFINE: _affine,
+    operations.CONCAT: lambda node, name, *inputs: layers.Concatenate(name=name)(list(inputs)),
+    operations.CONV: _conv,
+    operations.DENSE: _dense,
+    operations.DEPTHWISE: _depthwise,
+    operations.INPUT: lambda node, name: keras.Input(node.shape, dtype=node["dtype"], name=name),
+    operations.ITEM: lambda node, name, outputs: outputs[node["index"]],
+    operations.JOIN: _join,
+    operations.KEEP: _keep,
+    operations.MATMUL: _matmul,
+    operations.MEAN: lambda node, name, x: layers.GlobalAveragePooling2D(keepdims=True, name=name)(
+        x
+    ),
+    operations.MULTIPLY: lambda node, name, *inputs: layers.Multiply(name=name)(list(inputs)),
+    operations.NORMALIZE: _normalize,
+    operations.PAD: lambda node, name, x: layers.ZeroPadding2D(node["amount"], name=name)(x),
+    operations.PERMUTE: lambda node, name, x: ops.take(x, [int(i) for i in node["order"]], axis=-1),
+    operations.PRODUCT: _product,
+    operations.RESHAPE: lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
+    operations.RESIZE: _resize,
+    operations.SLICE: lambda node, name, x: x[..., node["start"] : node["stop"]],
+    operations.SUBTRACT: lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
+    operations.TRANSPOSE: lambda node, name, x: layers.Permute(node["axes"], name=name)(x),
+    operations.WINDOW: _window,
+    operations.WRAP: _wrap,
 }

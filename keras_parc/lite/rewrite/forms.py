@@ -1,4 +1,4 @@
-"""The forms of a circular convolution, and the table that chooses among them.
+"""The forms of a circular convolution, and the table that says which one is used.
 
 Measured for the whole spatial part of a ParC block, one thread on x86 with AVX-512 and VNNI,
 ai-edge-litert 2.3; time relative to the paper's form (tile, one depthwise convolution per half
@@ -19,27 +19,38 @@ input and output included, float32 / int8:
 | halving, 9 taps | 10.9 / 10.0 | 16.1 / 15.0 | 2.0 / 1.9 | 3.5 / 3.5 | .38 / .38 | .25 / .25 |
 | circulant product | | 15.2 / 17.8 | | | | |
 
-There the product cuts the graph into several partitions. 10 taps cost as much as 25, in float32 6
-instructions a tap for 4 values; an addition costs 10, in int8 12. The whole of ParC-Net-S at
-256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and 711 / 500; on
-ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB is slow.
+There the product cuts the graph into several partitions. 10 taps cost as much as 25: in float32, 6
+instructions a tap for 4 values. An addition costs 10 instructions, in int8 12. The whole of
+ParC-Net-S at 256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and
+711 / 500; on ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB
+is slow.
 """
 
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Graph, Node, affine
 from keras_parc.lite.rewrite.linear import circulant
+from keras_parc.lite.rewrite.operations import (
+    ADD,
+    CIRCULAR,
+    DEPTHWISE,
+    JOIN,
+    PRODUCT,
+    SUBTRACT,
+    TRANSPOSE,
+    WINDOW,
+)
 
-# Target: (shortest length, form), longest first. "portable" is for runtimes whose XNNPACK has no
-# int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
+# For each target, the shortest length of each form, longest first. "portable" is for runtimes whose
+# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
     "portable": ((10, "halving"), (1, "depthwise")),
 }
 AXES = ("height", "width")
-# XNNPACK's depthwise kernels have 9 or 25 taps; beyond, a general path is ten times slower.
-MOST_TAPS = 9
-LEAST_HALVED = 10
+# XNNPACK has depthwise kernels of 9 and of 25 taps; longer ones run ten times slower.
+MAX_TAPS = 9
+MIN_HALVED = 10
 
 
 def form_of(length: int, target: str) -> str:
@@ -61,7 +72,7 @@ def check_target(target: str) -> None:
 def lower_circulars(graph: Graph, target: str) -> None:
     """Replace every circular convolution by the operations of its form."""
     for node in graph.nodes():
-        if node.op == "circular":
+        if node.op is CIRCULAR:
             graph.replace(node, _lower(node, target))
 
 
@@ -92,7 +103,7 @@ def _lower(node: Node, target: str) -> Node:
 
 
 def _balance(kernels: dict[str, np.ndarray]) -> None:
-    """Give both kernels of a channel the same largest value.
+    """Scale the two kernels of each channel so that their largest values are equal.
 
     The constant of an int8 BATCH_MATMUL has one scale for all its channels.
     """
@@ -104,14 +115,14 @@ def _balance(kernels: dict[str, np.ndarray]) -> None:
 
 
 def _transpose(x: Node, axes: tuple[int, ...], name: str) -> Node:
-    """Axes count from 1, the batch being 0."""
-    return Node("transpose", [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
+    """Reorder axes; they count from 1, axis 0 being the batch."""
+    return Node(TRANSPOSE, [x], tuple(x.shape[i - 1] for i in axes), name, {"axes": axes})
 
 
 def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
-    """Products with circulant matrices from the right, channels first: along the width, then up.
+    """Products with circulant matrices, channels first: along the width, then along the height.
 
-    The constant must be the right operand, and symmetric in int8, for XNNPACK to take it.
+    XNNPACK wants the constant as the right operand, and symmetric in int8.
     """
     order = "hwc"
     for axis in ("width", "height"):
@@ -122,19 +133,19 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
             axes = tuple(order.index(each) + 1 for each in wanted)
             x, order = _transpose(x, axes, f"{name}_{wanted}"), wanted
         attrs = {"matrix": circulant(kernels[axis])}
-        x = Node("product", [x], x.shape, f"{name}_{axis}", attrs)
+        x = Node(PRODUCT, [x], x.shape, f"{name}_{axis}", attrs)
     return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
 
 
 def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
 
-    For x = (a, b): one circular convolution of a + b, halved in turn, and one of a - b in which
-    what leaves at one end comes back negative. Their sum and their difference are the halves of
-    the result.
+    For x = (a, b): a circular convolution of a + b, halved again, and one of a - b in which the
+    values change their sign where they wrap around. Their sum and their difference are the two
+    halves of the result.
     """
     n = len(kernel)
-    if n < LEAST_HALVED or n % 2:
+    if n < MIN_HALVED or n % 2:
         return _depthwise(x, x, kernel, axis, bias, name)
     m = n // 2
     a, b = (_window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
@@ -142,29 +153,29 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     def combine(op, one, two, what):
         return Node(op, [one, two], a.shape, f"{name}_{axis}_{n}_{what}")
 
-    total, difference = combine("add", a, b, "total"), combine("subtract", a, b, "difference")
-    negative = combine("subtract", b, a, "negative")
+    total, difference = combine(ADD, a, b, "total"), combine(SUBTRACT, a, b, "difference")
+    negative = combine(SUBTRACT, b, a, "negative")
     plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
     even = _halved(total, plus, axis, bias, name)
     odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
-    halves = [combine("add", even, odd, "first"), combine("subtract", even, odd, "second")]
+    halves = [combine(ADD, even, odd, "first"), combine(SUBTRACT, even, odd, "second")]
     return _join(halves, axis, f"{name}_{axis}_{n}")
 
 
 def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
-    """Depthwise convolutions of few taps over the input and what follows it, summed.
+    """Depthwise convolutions of at most `MAX_TAPS` taps over the input and `after` it, summed.
 
-    One of n taps over 2n values returns n + 1: a zero last tap saves cutting one off, and at
-    8 taps fills XNNPACK's kernel of 9.
+    A convolution of n taps over 2n values returns n + 1 values. With a zero as last tap it returns
+    n, so that nothing must be cut off; and 8 taps become 9, for which XNNPACK has a kernel.
     """
     n, channels = kernel.shape
     name = f"{name}_{axis}_{n}"
     tiled = _join([x, after], axis, f"{name}_tiled")
-    if n % MOST_TAPS:
+    if n % MAX_TAPS:
         kernel = np.concatenate([kernel, np.zeros((1, channels))])
     total = None
-    for start in range(0, len(kernel), MOST_TAPS):
-        taps = kernel[start : start + MOST_TAPS]
+    for start in range(0, len(kernel), MAX_TAPS):
+        taps = kernel[start : start + MAX_TAPS]
         source = tiled
         if len(taps) <= n:
             source = _window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
@@ -176,19 +187,19 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
             "padding": "valid",
             "dilation": (1, 1),
         }
-        part = Node("depthwise", [source], x.shape, f"{name}_{start}", attrs)
-        total = part if total is None else Node("add", [total, part], x.shape, part.name + "_sum")
+        part = Node(DEPTHWISE, [source], x.shape, f"{name}_{start}", attrs)
+        total = part if total is None else Node(ADD, [total, part], x.shape, part.name + "_sum")
     return total
 
 
 def _window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
     attrs = {"axis": axis, "start": start, "length": length}
-    return Node("window", [x], _resized(x, axis, length), name, attrs)
+    return Node(WINDOW, [x], _resized(x, axis, length), name, attrs)
 
 
 def _join(parts: list[Node], axis: str, name: str) -> Node:
     length = sum(part.shape[AXES.index(axis)] for part in parts)
-    return Node("join", parts, _resized(parts[0], axis, length), name, {"axis": axis})
+    return Node(JOIN, parts, _resized(parts[0], axis, length), name, {"axis": axis})
 
 
 def _resized(x: Node, axis: str, length: int) -> tuple[int, ...]:

@@ -1,26 +1,8 @@
-"""A small graph between two Keras models: what the rewriting rules of `deploy` work on.
+"""A small graph between two Keras models: what the rules of `deploy` change.
 
 A node is one operation on one image; its weights are float64 arrays, so that folding them into
-each other rounds once, at the end. Shapes leave the batch out.
-
-| op | attributes |
-|---|---|
-| input | |
-| conv | kernel (rows, columns, in / groups, out), bias, strides, padding, dilation, groups |
-| depthwise | kernel (rows, columns, channels, multiplier), bias, strides, padding, dilation |
-| dense | kernel (in, out), bias; over the last axis |
-| affine | scale (channels,), shift (channels,) or (height, width, channels) |
-| circular | height (height, channels) or None, width (width, channels) or None, bias as a shift |
-| wrap | axis: "height" or "width": a side n continued with its first n - 1 again |
-| activation | function: a name of `ELEMENTWISE`, or another Keras activation |
-| add, multiply, concat | concat along the channels |
-| slice, permute | start and stop; order: channels |
-| pad, mean | amount ((top, bottom), (left, right)); mean over the map, sides kept |
-| reshape | what is left over goes into the batch |
-| transpose, matmul | axes, the batch being 0; transposed: whether the second operand is |
-| normalize | epsilon: to mean 0 and variance 1 over the channels |
-| resize | size: bilinear, half-pixel centres |
-| keep | operation, arguments: called as it is |
+each other rounds once, at the end. Shapes leave the batch out. `operations` has what a node can be,
+with its attributes.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,17 +11,22 @@ from typing import Any
 
 import numpy as np
 
-LINEAR = ("conv", "depthwise", "dense", "circular")
-ELEMENTWISE = frozenset(
-    "elu gelu hard_sigmoid hard_silu relu relu6 selu sigmoid silu softplus tanh".split(" ")  # noqa: SIM905
-)
+from keras_parc.lite.rewrite.operations import AFFINE, Operation
 
 
 @dataclass(eq=False)
 class Node:
-    """One operation; `shape` is that of its output without the batch."""
+    """One operation in a graph.
 
-    op: str
+    Args:
+        op: Which operation.
+        inputs: The nodes whose results it takes.
+        shape: Shape of its result, without the batch.
+        name: Of the Keras layer that it becomes.
+        attrs: Its attributes, as `op.attributes` lists them; `node["bias"]` reads and sets one.
+    """
+
+    op: Operation
     inputs: list["Node"]
     shape: tuple[int, ...]
     name: str
@@ -61,7 +48,14 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Inputs, outputs in order, and the structure (list, dict, single) the outputs came in."""
+    """Nodes between the inputs and the outputs of a model.
+
+    Args:
+        inputs: The nodes of `INPUT`.
+        outputs: The nodes whose results the model returns, in order.
+        structure: How the model nests them: a list, a dictionary or a single tensor.
+        name: Name of the model.
+    """
 
     inputs: list[Node]
     outputs: list[Node]
@@ -82,7 +76,7 @@ class Graph:
         return order
 
     def consumers(self) -> dict[Node, list[Node]]:
-        """Each node to the nodes that read it (once per reading). Outputs are not among them."""
+        """The nodes that read each node, once for each time; not whether it is an output."""
         found = {node: [] for node in self.nodes()}
         for node in found:
             for each in node.inputs:
@@ -98,7 +92,7 @@ class Graph:
             self.outputs = [new if each is old else each for each in self.outputs]
 
     def only_reader(self, node: Node, reader: Node, consumers=None) -> bool:
-        """Whether nothing but `reader` sees `node`."""
+        """Whether nothing but `reader` reads `node`, which is no output either."""
         consumers = consumers or self.consumers()
         return node not in self.outputs and set(consumers[node]) == {reader}
 
@@ -107,7 +101,7 @@ Rule = Callable[[Graph, Node, dict[Node, list[Node]]], bool]
 
 
 def apply_everywhere(graph: Graph, *rules: Rule) -> None:
-    """Apply rules until none changes anything; a rule returns whether it did."""
+    """Apply rules until none changes the graph; a rule returns whether it did."""
     changed = True
     while changed:
         changed = False
@@ -124,11 +118,11 @@ def affine(x: Node, scale, shift, name: str) -> Node:
     shift = np.asarray(shift, "float64")
     if shift.ndim < 2:
         shift = np.broadcast_to(shift, (x.channels,)).copy()
-    return Node("affine", [x], x.shape, name, {"scale": scale, "shift": per_channel(shift)})
+    return Node(AFFINE, [x], x.shape, name, {"scale": scale, "shift": per_channel(shift)})
 
 
 def per_channel(shift: np.ndarray) -> np.ndarray:
-    """A shift `(height, width, channels)` that is the same everywhere as `(channels,)`."""
+    """A shift as `(channels,)` if it is the same at all positions; any other as it is."""
     if shift.ndim == 3:
         mean = shift.mean((0, 1))
         if np.abs(shift - mean).max() <= 1e-12 * max(np.abs(shift).max(), 1e-30):

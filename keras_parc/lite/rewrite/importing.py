@@ -1,28 +1,17 @@
-"""A Keras functional model as a `Graph` at a fixed input size."""
+"""From a Keras functional model to a `Graph` at a fixed input size."""
 
 import logging
 
 import keras
 from keras import tree
 
-from keras_parc.lite.rewrite import readers, rules_convnets, rules_segmentation
-from keras_parc.lite.rewrite import rules_attention as attention
 from keras_parc.lite.rewrite.graph import Graph, Node
-from keras_parc.lite.rewrite.readers import Unknown, need
+from keras_parc.lite.rewrite.operations import INPUT, ITEM, KEEP
+from keras_parc.lite.rewrite.readers.common import Unknown, require
+from keras_parc.lite.rewrite.readers.table import IDENTITY, QUIET, READERS
+from keras_parc.support import compat
 
 log = logging.getLogger(__name__)
-READERS = readers.READERS | attention.READERS | rules_convnets.READERS
-READERS |= rules_segmentation.READERS
-IDENTITY = (
-    "ActivityRegularization",
-    "AlphaDropout",
-    "Dropout",
-    "GaussianDropout",
-    "GaussianNoise",
-    "Identity",
-    "SpatialDropout2D",
-    "StochasticDepth",
-)
 
 
 def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
@@ -33,57 +22,52 @@ def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
         shape: `(height, width, channels)` of the input, all known.
 
     Returns:
-        A graph whose weights are copies.
+        A graph with copies of the weights.
 
     Raises:
-        ValueError: The model is subclassed, so that there is no graph to read.
+        ValueError: The model is subclassed, so that it has no graph.
     """
-    model = getattr(model, "_functional", None) or model
-    if not hasattr(model, "_nodes_by_depth"):
+    model = compat.functional(model)
+    if not compat.has_graph(model):
         raise ValueError(f"`deploy` reads functional models; {model.name!r} is subclassed.")
-    image = Node("input", [], tuple(shape), model.inputs[0].name)
+    image = Node(INPUT, [], tuple(shape), model.inputs[0].name)
     image["dtype"] = model.inputs[0].dtype
-    flat = _walk(model, [image], set())
-    return Graph([image], flat, model._outputs_struct, model.name)
+    outputs = _walk(model, [image], set())
+    return Graph([image], outputs, model.output, model.name)
 
 
 def _walk(model, inputs: list[Node], unknown: set) -> list[Node]:
     values = {id(tensor): node for tensor, node in zip(model.inputs, inputs, strict=True)}
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for step in model._nodes_by_depth[depth]:
-            if step.is_input or any(id(x) not in values for x in step.arguments.keras_tensors):
-                continue
-            args, kwargs = step.arguments.fill_in(values)
-            results = _import(step.operation, args, kwargs, unknown)
-            for tensor, node in zip(step.outputs, results, strict=True):
-                values[id(tensor)] = node
+    for call in compat.calls(model):
+        if call.is_input or any(id(x) not in values for x in call.arguments.keras_tensors):
+            continue
+        args, kwargs = call.arguments.fill_in(values)
+        results = _import(call.operation, args, kwargs, unknown)
+        for tensor, node in zip(call.outputs, results, strict=True):
+            values[id(tensor)] = node
     return [values[id(tensor)] for tensor in model.outputs]
 
 
 def _import(op, args, kwargs, unknown) -> list[Node]:
-    nested = getattr(op, "_functional", None) or op
-    if hasattr(nested, "_nodes_by_depth"):
+    nested = compat.functional(op)
+    if compat.has_graph(nested):
         return _walk(nested, tree.flatten(args), unknown)
-    kind = type(op).__name__
+    kind = type(op)
     images = [each for each in tree.flatten((args, kwargs)) if isinstance(each, Node)]
     try:
         special = [name for name, value in kwargs.items() if value not in (None, False)]
-        need(not special, f"called with {', '.join(special)}")
+        require(not special, f"called with {', '.join(special)}")
         if kind in IDENTITY and len(args) == 1:
             return list(args)
-        need(kind in READERS, "no rule")
+        require(kind in READERS, "no rule")
         reader = READERS[kind]
-        need(getattr(op, "data_format", "channels_last") == "channels_last", "channels first")
+        require(getattr(op, "data_format", "channels_last") == "channels_last", "channels first")
         return tree.flatten(reader(op, *args))
     except Unknown as reason:
         if kind not in unknown and kind not in QUIET:
-            log.warning("deploy leaves %s (%s) as it is: %s", op.name, kind, reason)
+            log.warning("deploy leaves %s (%s) as it is: %s", op.name, kind.__name__, reason)
             unknown.add(kind)
         return _keep(op, args, kwargs, images)
-
-
-# Operations without weights that plain conversion handles well.
-QUIET = ("AveragePooling2D", "Concatenate", "Flatten", "GetItem", "MaxPooling2D", "PerAnchor")
 
 
 def _symbol(node: Node):
@@ -95,11 +79,11 @@ def _keep(op, args, kwargs, images) -> list[Node]:
         lambda each: _symbol(each) if isinstance(each, Node) else each, (args, kwargs)
     )
     specs = tree.flatten(op.compute_output_spec(*symbolic[0], **symbolic[1]))
-    call = Node("keep", images, (), op.name, {"operation": op, "arguments": (args, kwargs)})
+    call = Node(KEEP, images, (), op.name, {"operation": op, "arguments": (args, kwargs)})
     call["images"] = list(images)
     nodes = []
     for index, spec in enumerate(specs):
         shape = tuple(spec.shape[1:])
         dtype = keras.backend.standardize_dtype(spec.dtype)
-        nodes.append(Node("item", [call], shape, op.name, {"index": index, "dtype": dtype}))
+        nodes.append(Node(ITEM, [call], shape, op.name, {"index": index, "dtype": dtype}))
     return nodes

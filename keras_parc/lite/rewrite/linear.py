@@ -1,28 +1,34 @@
-"""The linear operations of a graph in numpy: scaling their two ends, and what they do to a map."""
+"""The linear operations of a graph in numpy: scaling their weights, and applying them to a map."""
 
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Node
+from keras_parc.lite.rewrite.operations import CIRCULAR, CONV, DENSE, DEPTHWISE
 
 
 def scale_input(node: Node, scale: np.ndarray) -> None:
-    """Let a linear node take `x` where it took `x * scale`; scale is `(channels in,)`."""
-    if node.op == "circular":
+    """Let a node take `x` where it took `x * scale`, by changing its weights.
+
+    Args:
+        node: A node of a linear operation.
+        scale: `(channels in,)`.
+    """
+    if node.op is CIRCULAR:
         axis = "height" if node["height"] is not None else "width"
         node[axis] = node[axis] * scale
-    elif node.op == "dense" or node.op == "depthwise":
-        node["kernel"] = node["kernel"] * scale[:, None]
-    else:
+    elif node.op is CONV:
         groups, each = node["groups"], node["kernel"].shape[2]
         of_group = scale.reshape(groups, each).T  # (in / groups, groups)
         node["kernel"] = node["kernel"] * np.repeat(of_group, node.channels // groups, axis=1)
+    else:
+        node["kernel"] = node["kernel"] * scale[:, None]
 
 
 def scale_output(node: Node, scale: np.ndarray) -> None:
-    """Multiply what a linear node returns by `scale`, `(channels out,)`."""
-    if node.op == "circular":
+    """Multiply what a node returns by `scale`, `(channels out,)`, by changing its weights."""
+    if node.op is CIRCULAR:
         scale_input(node, scale)
-    elif node.op == "depthwise":
+    elif node.op is DEPTHWISE:
         node["kernel"] = node["kernel"] * scale.reshape(node["kernel"].shape[2:])
     else:
         node["kernel"] = node["kernel"] * scale
@@ -30,10 +36,10 @@ def scale_output(node: Node, scale: np.ndarray) -> None:
 
 
 def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
-    """The linear part of a node, without its bias, on a map `(height, width, channels)`."""
-    if node.op == "dense":
+    """The result of a node without its bias, for a map `(height, width, channels)`."""
+    if node.op is DENSE:
         return x @ node["kernel"]
-    if node.op == "circular":
+    if node.op is CIRCULAR:
         for axis, kernel in enumerate((node["height"], node["width"])):
             if kernel is not None:
                 x = circular(x, kernel, axis)
@@ -58,7 +64,7 @@ def apply_linear(node: Node, x: np.ndarray) -> np.ndarray:
 
 
 def _tap(node: Node, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    if node.op == "depthwise":
+    if node.op is DEPTHWISE:
         return (x[..., None] * kernel).reshape(*x.shape[:2], -1)
     parts = zip(np.split(x, node["groups"], -1), np.split(kernel, node["groups"], -1), strict=True)
     return np.concatenate([a @ b for a, b in parts], -1)
@@ -70,7 +76,7 @@ def circular(x: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
 
 
 def circulant(kernel: np.ndarray) -> np.ndarray:
-    """The convolution as a product from the right: `(channels, n, n)`, `out = x @ matrix`."""
+    """The matrices `(channels, n, n)` with which a circular convolution is `x @ matrix`."""
     n = len(kernel)
     index = (np.arange(n)[:, None] - np.arange(n)[None, :]) % n  # [from, to]
     return kernel[index].transpose(2, 0, 1)

@@ -1,20 +1,21 @@
 """Rules about the order of channels, and grouped convolutions as plain depthwise ones.
 
 XNNPACK runs a convolution with many groups, or a depthwise one with a multiplier, several times
-slower than plain depthwise convolutions. Taking a group's inputs (and outputs) apart needs another
-order of the channels; the convolutions around absorb it.
+slower than plain depthwise convolutions. Those need the first inputs (and outputs) of all groups
+side by side, then the second ones; the convolutions before and after absorb the change of order.
 """
 
 import numpy as np
 
-from keras_parc.lite.rewrite.graph import ELEMENTWISE, Graph, Node
+from keras_parc.lite.rewrite.graph import Graph, Node
+from keras_parc.lite.rewrite.operations import ADD, CONCAT, CONV, DEPTHWISE, PERMUTE, SLICE
 
-MOST_PARTS = 12  # Inputs times outputs of a group beyond which a grouped convolution stays.
+MAX_PARTS = 12  # A group of more inputs times outputs stays a grouped convolution.
 
 
 def fold_permutation(graph: Graph, node: Node, consumers) -> bool:
-    """A permutation of channels (the RGB-BGR flip) into the convolutions that read them."""
-    if node.op != "permute":
+    """A permutation of the channels, such as RGB to BGR, goes into the weights that read it."""
+    if node.op is not PERMUTE:
         return False
     order = np.asarray(node["order"])
     plan = plan_order(graph, node, np.argsort(order), consumers, made_here=True)
@@ -28,18 +29,21 @@ def fold_permutation(graph: Graph, node: Node, consumers) -> bool:
 def plan_order(
     graph: Graph, node: Node, order, consumers, made_here=False, leave: Node | None = None
 ) -> dict[Node, np.ndarray] | None:
-    """Which tensors must change their channel order so that `node` may, or None if it may not.
+    """Which tensors must change the order of their channels so that `node` can.
 
-    The new channel i of a tensor is its old channel `order[i]`. Elementwise and channelwise
-    operations pass an order on, in both directions; ungrouped convolutions end it.
+    The new channel i of a tensor is its old channel `order[i]`. Channelwise operations pass an
+    order on, in both directions; operations that mix all channels absorb it.
 
     Args:
         graph: The graph; it is not changed.
         node: The tensor whose order changes.
         order: Its new order.
         consumers: `graph.consumers()`.
-        made_here: The caller sees to the order in which `node` itself is made.
-        leave: A reader of `node` that the caller sees to.
+        made_here: The caller reorders what makes `node`.
+        leave: A reader of `node` that the caller reorders.
+
+    Returns:
+        The new order of each tensor that changes, `node` included; None if one cannot change.
     """
     plan: dict[Node, np.ndarray] = {}
     waiting = [(node, np.asarray(order))]
@@ -69,28 +73,13 @@ def plan_order(
     return plan
 
 
-def _passes(node: Node) -> bool:
-    if node.op == "activation":
-        return node["kind"] in ELEMENTWISE
-    if node.op == "depthwise":
-        return node["kernel"].shape[-1] == 1
-    if node.op in ("reshape", "transpose"):
-        last = node.op == "reshape" or node["axes"][-1] == len(node.shape)
-        return last and node.inputs[0].channels == node.channels
-    return node.op in ("affine", "circular", "add", "multiply", "pad", "mean", "resize")
-
-
-def _ends(node: Node) -> bool:
-    return node.op == "dense" or (node.op == "conv" and node["groups"] == 1)
-
-
 def _orders_before(node: Node, order) -> list | None:
-    """The orders that the inputs of `node` need for it to come out in `order`."""
-    if _ends(node):
+    """The orders of the inputs of `node` that give its result in `order`; None if none do."""
+    if node.op.mixes(node):
         return []
-    if _passes(node):
+    if node.op.channelwise(node):
         return [(each, order) for each in node.inputs]
-    if node.op == "concat":
+    if node.op is CONCAT:
         found, start = [], 0
         for each in node.inputs:
             part = order[start : start + each.channels] - start
@@ -103,12 +92,12 @@ def _orders_before(node: Node, order) -> list | None:
 
 
 def _order_after(node: Node, plan: dict[Node, np.ndarray]) -> list | None:
-    """The order in which `node` comes out when its inputs come in as planned."""
-    if _ends(node):
+    """The order of the result of `node` when its inputs change as planned; None if none."""
+    if node.op.mixes(node):
         return []
-    if _passes(node):
+    if node.op.channelwise(node):
         return [(node, next(plan[each] for each in node.inputs if each in plan))]
-    if node.op == "concat":
+    if node.op is CONCAT:
         parts, start = [], 0
         for each in node.inputs:
             parts.append(start + plan.get(each, np.arange(each.channels)))
@@ -118,44 +107,36 @@ def _order_after(node: Node, plan: dict[Node, np.ndarray]) -> list | None:
 
 
 def apply_order(plan: dict[Node, np.ndarray], consumers, skip: tuple[Node, ...] = ()) -> None:
-    """Reorder the weights of the tensors planned and of the convolutions that end the order."""
+    """Reorder the weights of the nodes planned, and those that absorb the order."""
     touched = dict.fromkeys([*plan, *(reader for node in plan for reader in consumers[node])])
     for node in touched:
         if node in skip:
             continue
-        out = plan.get(node)
-        source = plan.get(node.inputs[0]) if node.inputs else None
-        if _ends(node):
-            axis = node["kernel"].ndim - 2
-            if source is not None:
-                node["kernel"] = np.take(node["kernel"], source, axis)
-            if out is not None:
-                node["kernel"], node["bias"] = node["kernel"][..., out], node["bias"][out]
-        elif out is not None:
-            if node.op == "depthwise":
-                node["kernel"] = node["kernel"][:, :, out]
-            for name in ("scale", "shift", "bias", "height", "width"):
-                if node.attrs.get(name) is not None:
-                    node[name] = node[name][..., out]
+        if node.op.mixes(node) and node.inputs[0] in plan:
+            node["kernel"] = np.take(node["kernel"], plan[node.inputs[0]], -2)
+        if node in plan:
+            for name, axis in node.op.channel_axes.items():
+                if node[name] is not None:
+                    node[name] = np.take(node[name], plan[node], axis)
 
 
 def split_groups(graph: Graph, node: Node, consumers) -> bool:
-    """A grouped convolution of i inputs and o outputs per group as i * o depthwise convolutions.
+    """A grouped convolution of i inputs and o outputs a group becomes i * o depthwise ones.
 
     The input is reordered to i blocks (first members of all groups, second members, ...), the
     output comes as o blocks: block q is the sum over p of depthwise(p, q) of input block p.
     """
-    if node.op == "depthwise":
+    if node.op is DEPTHWISE:
         groups, inside, outside = node.inputs[0].channels, 1, node["kernel"].shape[-1]
         kernel = node["kernel"].transpose(0, 1, 3, 2)[:, :, None]  # (.., in, out, groups)
-    elif node.op == "conv" and node["groups"] > 1:
+    elif node.op is CONV and node["groups"] > 1:
         groups, inside = node["groups"], node["kernel"].shape[2]
         outside = node.channels // groups
         kernel = node["kernel"].reshape(*node["kernel"].shape[:3], groups, outside)
         kernel = kernel.swapaxes(-1, -2)
     else:
         return False
-    if inside * outside > MOST_PARTS or (node.op == "depthwise" and outside == 1):
+    if inside * outside > MAX_PARTS or (node.op is DEPTHWISE and outside == 1):
         return False
     x = node.inputs[0]
     in_order = np.arange(groups * inside).reshape(groups, inside).T.ravel()
@@ -174,7 +155,7 @@ def split_groups(graph: Graph, node: Node, consumers) -> bool:
     if inside > 1:
         shape = (*x.shape[:-1], groups)
         blocks = [
-            Node("slice", [x], shape, node.name, {"start": p * groups, "stop": (p + 1) * groups})
+            Node(SLICE, [x], shape, node.name, {"start": p * groups, "stop": (p + 1) * groups})
             for p in range(inside)
         ]
     sums = []
@@ -187,17 +168,17 @@ def split_groups(graph: Graph, node: Node, consumers) -> bool:
                 **shared,
             }
             name = f"{node.name}_{p}_{q}"
-            part = Node("depthwise", [block], (*node.shape[:-1], groups), name, attrs)
-            total = part if total is None else Node("add", [total, part], part.shape, name)
+            part = Node(DEPTHWISE, [block], (*node.shape[:-1], groups), name, attrs)
+            total = part if total is None else Node(ADD, [total, part], part.shape, name)
         sums.append(total)
     result = sums[0]
     if outside > 1:
-        result = Node("concat", sums, node.shape, node.name)
+        result = Node(CONCAT, sums, node.shape, node.name)
         consumers = graph.consumers()
         plan = plan_order(graph, node, out_order, consumers, made_here=True)
         if plan is None:
             back = {"order": np.argsort(out_order)}
-            result = Node("permute", [result], node.shape, node.name, back)
+            result = Node(PERMUTE, [result], node.shape, node.name, back)
         else:
             apply_order(plan, consumers, skip=(node,))
     graph.replace(node, result)

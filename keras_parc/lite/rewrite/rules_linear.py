@@ -1,27 +1,39 @@
-"""Rules that make affine maps (normalization, position embeddings, rescaling) disappear."""
+"""Rules that remove affine maps: normalization, position embeddings, rescaling."""
 
 import numpy as np
 
-from keras_parc.lite.rewrite.graph import LINEAR, Graph, Node, affine, per_channel
+from keras_parc.lite.rewrite.graph import Graph, Node, affine, per_channel
 from keras_parc.lite.rewrite.linear import apply_linear, scale_input, scale_output
+from keras_parc.lite.rewrite.operations import (
+    AFFINE,
+    CIRCULAR,
+    CONV,
+    DENSE,
+    MEAN,
+    MULTIPLY,
+    PERMUTE,
+    RESHAPE,
+    SLICE,
+    Shift,
+)
 
 
 def drop_identity(graph: Graph, node: Node, consumers) -> bool:
-    """`x * 1 + 0` is x."""
-    if node.op != "affine" or np.any(node["scale"] != 1) or np.any(node["shift"] != 0):
+    """`x * 1 + 0` becomes x."""
+    if node.op is not AFFINE or np.any(node["scale"] != 1) or np.any(node["shift"] != 0):
         return False
     graph.replace(node, node.inputs[0])
     return True
 
 
 def fold_backward(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map into the linear operation before it, if nothing else reads that one."""
-    if node.op != "affine":
+    """An affine map goes into the linear operation before it, if nothing else reads that one."""
+    if node.op is not AFFINE:
         return False
     producer = node.inputs[0]
-    if producer.op not in LINEAR or not graph.only_reader(producer, node, consumers):
+    if not producer.op.linear or not graph.only_reader(producer, node, consumers):
         return False
-    whole = node["shift"].ndim == 1 or producer.op == "circular"
+    whole = node["shift"].ndim == 1 or producer.op is CIRCULAR
     if not whole and np.all(node["scale"] == 1):
         return False
     scale_output(producer, node["scale"])
@@ -34,8 +46,8 @@ def fold_backward(graph: Graph, node: Node, consumers) -> bool:
 
 
 def push_forward(graph: Graph, node: Node, consumers) -> bool:
-    """An affine map into, or past, all that read it; nothing is done if one cannot take it."""
-    if node.op != "affine" or node in graph.outputs:
+    """An affine map goes into, or past, all that read it, if every one of them can take it."""
+    if node.op is not AFFINE or node in graph.outputs:
         return False
     readers = list(dict.fromkeys(consumers[node]))
     if not readers or not all(_takes(node, reader) for reader in readers):
@@ -46,18 +58,18 @@ def push_forward(graph: Graph, node: Node, consumers) -> bool:
 
 def _pass_on(graph: Graph, node: Node, readers: list[Node]) -> None:
     for reader in readers:
-        if reader.op in LINEAR:
+        if reader.op.linear:
             _into_linear(graph, node, reader)
         else:
             _past(graph, node, reader)
 
 
 def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
-    """`x * s + t` as `(x + t / s) * s`: the scale goes on where the shift cannot.
+    """`x * s + t` becomes `(x + t / s) * s`, and the scale moves on where the shift cannot.
 
-    A zero-padded convolution is the case: its padding comes after the shift.
+    That is so before a zero padding, where the shift must stay.
     """
-    if node.op != "affine" or node in graph.outputs or np.all(node["scale"] == 1):
+    if node.op is not AFFINE or node in graph.outputs or np.all(node["scale"] == 1):
         return False
     if np.any(node["scale"] == 0):
         return False
@@ -74,25 +86,21 @@ def push_scale_forward(graph: Graph, node: Node, consumers) -> bool:
 
 
 def _takes(node: Node, reader: Node) -> bool:
-    no_shift = not np.any(node["shift"])
-    one_side = reader.inputs.count(node) == 1
-    if reader.op in ("affine", "dense", "circular", "slice", "permute"):
-        return reader.op != "dense" or node["shift"].ndim == 1
-    if reader.op in ("conv", "depthwise"):
-        # Past a zero padding the shift becomes a constant per position: not of a larger map.
+    """Whether a reader of an affine map can take it in, or let it past."""
+    no_shift, op = not np.any(node["shift"]), reader.op
+    if op.convolution:
+        # Behind a zero padding the shift becomes a constant map: not one larger than before.
         return no_shift or not _pads(reader) or np.prod(reader.shape) <= np.prod(node.shape)
-    if reader.op == "mean":
-        return True
-    if reader.op == "pad":
-        return no_shift
-    if reader.op in ("reshape", "transpose", "resize"):
-        last = reader.op != "transpose" or reader["axes"][-1] == len(node.shape)
-        return last and reader.channels == node.channels and node["shift"].ndim == 1
-    if reader.op == "multiply":
-        return no_shift and one_side
-    if reader.op == "add":
-        return one_side and node["shift"].ndim == 1 and np.all(node["scale"] == 1)
-    return False
+    if op.linear:
+        return op is CIRCULAR or node["shift"].ndim == 1
+    keeps_channels = op in (SLICE, PERMUTE) or op.channelwise(reader)
+    if not keeps_channels or reader.inputs.count(node) > 1:
+        return False
+    if not op.passes_scale and np.any(node["scale"] != 1):
+        return False
+    if op.passes_shift is Shift.NONE:
+        return op.passes_scale and no_shift
+    return op.passes_shift is Shift.ANY or node["shift"].ndim == 1
 
 
 def _pads(node: Node) -> bool:
@@ -105,7 +113,7 @@ def _into_linear(graph: Graph, node: Node, reader: Node) -> None:
         constant = per_channel(apply_linear(reader, _map(node, reader)))
     scale_input(reader, node["scale"])
     reader.inputs = [node.inputs[0]]
-    if np.ndim(constant) < 3 or reader.op == "circular":
+    if np.ndim(constant) < 3 or reader.op is CIRCULAR:
         reader["bias"] = per_channel(reader["bias"] + constant)
     else:
         graph.replace(reader, affine(reader, 1.0, constant, node.name))
@@ -115,9 +123,9 @@ def _map(node: Node, reader: Node) -> np.ndarray:
     """The shift as a map, as small as the result allows."""
     shape = node.shape
     if node["shift"].ndim == 1:
-        if reader.op == "dense":
+        if reader.op is DENSE:
             return node["shift"]
-        if reader.op == "circular":
+        if reader.op is CIRCULAR:
             shape = (1, 1)
         elif not _pads(reader):
             sizes = zip(reader["kernel"].shape[:2], reader["dilation"], strict=True)
@@ -129,32 +137,32 @@ def _map(node: Node, reader: Node) -> np.ndarray:
 def _past(graph: Graph, node: Node, reader: Node) -> None:
     scale, shift = node["scale"], node["shift"]
     reader.inputs = [node.inputs[0] if each is node else each for each in reader.inputs]
-    if reader.op == "affine":
+    if reader.op is AFFINE:
         reader["shift"] = per_channel(shift * reader["scale"] + reader["shift"])
         reader["scale"] = scale * reader["scale"]
         return
-    if reader.op == "slice":
+    if reader.op is SLICE:
         part = slice(reader["start"], reader["stop"])
         scale, shift = scale[part], shift[..., part]
-    elif reader.op == "permute":
+    elif reader.op is PERMUTE:
         scale, shift = scale[reader["order"]], shift[..., reader["order"]]
-    elif reader.op == "mean" and shift.ndim == 3:
+    elif reader.op is MEAN and shift.ndim == 3:
         shift = shift.mean((0, 1))
     graph.replace(reader, affine(reader, scale, shift, node.name))
 
 
 def scale_back_through_product(graph: Graph, node: Node, consumers) -> bool:
-    """`(y * gate) * s`, when nothing after it takes s: into what makes y.
+    """`(y * gate) * s`: s goes into the linear operation that computes y.
 
-    y may be read elsewhere (channel attention pools it): those readers must undo the scale.
+    Other readers of y, such as the pooling of channel attention, must be able to undo the scale.
     """
-    if node.op != "affine" or np.any(node["shift"]) or np.any(node["scale"] == 0):
+    if node.op is not AFFINE or np.any(node["shift"]) or np.any(node["scale"] == 0):
         return False
     product = node.inputs[0]
-    if product.op != "multiply" or not graph.only_reader(product, node, consumers):
+    if product.op is not MULTIPLY or not graph.only_reader(product, node, consumers):
         return False
     for y in product.inputs:
-        if y.op not in LINEAR or y in graph.outputs or product.inputs.count(y) > 1:
+        if not y.op.linear or y in graph.outputs or product.inputs.count(y) > 1:
             continue
         others = [reader for reader in dict.fromkeys(consumers[y]) if reader is not product]
         undo = affine(y, 1 / node["scale"], 0.0, f"{node.name}_undo")
@@ -169,11 +177,11 @@ def scale_back_through_product(graph: Graph, node: Node, consumers) -> bool:
 
 
 def dense_as_convolution(graph: Graph, node: Node, consumers) -> bool:
-    """A dense layer on pooled features as a 1x1 convolution, which always has a bias.
+    """A dense layer on pooled features becomes a 1x1 convolution, which always has a bias.
 
-    A per-channel int8 FULLY_CONNECTED without one crashes TensorFlow Lite on ARMv7.
+    A per-channel int8 FULLY_CONNECTED without a bias crashes TensorFlow Lite on ARMv7.
     """
-    if node.op != "dense" or node.inputs[0].op != "reshape":
+    if node.op is not DENSE or node.inputs[0].op is not RESHAPE:
         return False
     flat, x = node.inputs[0], node.inputs[0].inputs[0]
     if x.shape != (1, 1, flat.channels) or len(flat.shape) != 1:
@@ -186,6 +194,6 @@ def dense_as_convolution(graph: Graph, node: Node, consumers) -> bool:
         "dilation": (1, 1),
         "groups": 1,
     }
-    conv = Node("conv", [x], (1, 1, node.channels), node.name, attrs)
-    graph.replace(node, Node("reshape", [conv], node.shape, f"{node.name}_flat"))
+    conv = Node(CONV, [x], (1, 1, node.channels), node.name, attrs)
+    graph.replace(node, Node(RESHAPE, [conv], node.shape, f"{node.name}_flat"))
     return True

@@ -1,22 +1,23 @@
 """Rules that join the halves of a ParC block.
 
-Circular convolutions along different axes commute, so "down, then along the rows" for one half of
-the channels and the reverse for the other is one convolution down and one along the rows for all
-channels: no split, no concatenation.
+Circular convolutions along different axes commute. One half of the channels goes down the columns,
+then along the rows, the other half the other way round: together they are one convolution down the
+columns and one along the rows over all channels, without a split and a concatenation.
 """
 
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Graph, Node, affine, concat_shifts, per_channel
 from keras_parc.lite.rewrite.linear import apply_linear, circular
+from keras_parc.lite.rewrite.operations import ADD, AFFINE, CIRCULAR, CONCAT, SLICE
 
 AXES = ("height", "width")
 
 
 def merge_circulars(graph: Graph, node: Node, consumers) -> bool:
-    """Two circular convolutions in a row as one node over both axes."""
-    first = node.inputs[0] if node.op == "circular" else None
-    if first is None or first.op != "circular" or not graph.only_reader(first, node, consumers):
+    """Two circular convolutions in a row become one node over both axes."""
+    first = node.inputs[0] if node.op is CIRCULAR else None
+    if first is None or first.op is not CIRCULAR or not graph.only_reader(first, node, consumers):
         return False
     if np.any(first["bias"]):
         constant = apply_linear(node, np.broadcast_to(first["bias"], first.shape))
@@ -33,8 +34,8 @@ def merge_circulars(graph: Graph, node: Node, consumers) -> bool:
 
 
 def join_slices(graph: Graph, node: Node, consumers) -> bool:
-    """All the slices of a tensor, concatenated in order, are the tensor."""
-    if node.op != "concat":
+    """All slices of a tensor, concatenated in order, become the tensor."""
+    if node.op is not CONCAT:
         return False
     whole = _whole(node.inputs)
     if whole is None:
@@ -44,7 +45,7 @@ def join_slices(graph: Graph, node: Node, consumers) -> bool:
 
 
 def _whole(parts: list[Node]) -> Node | None:
-    if any(part.op != "slice" for part in parts):
+    if any(part.op is not SLICE for part in parts):
         return None
     source, end = parts[0].inputs[0], 0
     for part in parts:
@@ -55,9 +56,9 @@ def _whole(parts: list[Node]) -> Node | None:
 
 
 def join_circulars(graph: Graph, node: Node, consumers) -> bool:
-    """Concatenated circular convolutions along the same axes as one over all channels."""
-    parts = _alone(graph, node, consumers)
-    if not parts or any(part.op != "circular" for part in parts):
+    """Concatenated circular convolutions along the same axes become one over all channels."""
+    parts = _unshared(graph, node, consumers)
+    if not parts or any(part.op is not CIRCULAR for part in parts):
         return False
     if len({tuple(part[axis] is None for axis in AXES) for part in parts}) > 1:
         return False
@@ -65,50 +66,48 @@ def join_circulars(graph: Graph, node: Node, consumers) -> bool:
     for axis in AXES:
         kernels = [part[axis] for part in parts]
         attrs[axis] = None if kernels[0] is None else np.concatenate(kernels, -1)
-    inside = Node("concat", [part.inputs[0] for part in parts], node.shape, node.name)
-    graph.replace(node, Node("circular", [inside], node.shape, parts[0].name, attrs))
+    inside = Node(CONCAT, [part.inputs[0] for part in parts], node.shape, node.name)
+    graph.replace(node, Node(CIRCULAR, [inside], node.shape, parts[0].name, attrs))
     return True
 
 
 def join_affines(graph: Graph, node: Node, consumers) -> bool:
-    """Concatenated affine maps as one after the concatenation."""
-    parts = _alone(graph, node, consumers)
-    if not parts or any(
-        part.op not in ("affine", "circular", "conv", "depthwise") for part in parts
-    ):
+    """Concatenated affine maps become one after the concatenation."""
+    parts = _unshared(graph, node, consumers)
+    if not parts or not all(part.op in (AFFINE, CIRCULAR) or part.op.convolution for part in parts):
         return False
-    if all(part.op != "affine" for part in parts):
+    if all(part.op is not AFFINE for part in parts):
         return False
     scales, shifts, inputs = [], [], []
     for part in parts:
-        is_affine = part.op == "affine"
+        is_affine = part.op is AFFINE
         scales.append(part["scale"] if is_affine else np.ones(part.channels))
         shifts.append(part["shift"] if is_affine else np.zeros(part.channels))
         inputs.append(part.inputs[0] if is_affine else part)
-    inside = Node("concat", inputs, node.shape, node.name)
+    inside = Node(CONCAT, inputs, node.shape, node.name)
     shift = concat_shifts(shifts, node.shape)
     graph.replace(node, affine(inside, np.concatenate(scales), shift, f"{node.name}_affine"))
     return True
 
 
 def join_residuals(graph: Graph, node: Node, consumers) -> bool:
-    """Residuals around the slices of a tensor as one residual around the tensor."""
-    parts = _alone(graph, node, consumers)
-    if not parts or any(part.op != "add" or len(part.inputs) != 2 for part in parts):
+    """Residuals around the slices of a tensor become one residual around the tensor."""
+    parts = _unshared(graph, node, consumers)
+    if not parts or any(part.op is not ADD or len(part.inputs) != 2 for part in parts):
         return False
     ways = [[part.inputs[way] for part in parts] for way in (0, 1)]
     for kept, others in (ways, ways[::-1]):
         whole = _whole(kept)
         if whole is not None:
-            inside = Node("concat", others, node.shape, node.name)
-            graph.replace(node, Node("add", [whole, inside], node.shape, parts[0].name))
+            inside = Node(CONCAT, others, node.shape, node.name)
+            graph.replace(node, Node(ADD, [whole, inside], node.shape, parts[0].name))
             return True
     return False
 
 
-def _alone(graph: Graph, node: Node, consumers) -> list[Node] | None:
-    """The inputs of a concatenation of maps, if nothing else reads them."""
-    if node.op != "concat" or len(node.shape) != 3 or len(set(node.inputs)) < len(node.inputs):
+def _unshared(graph: Graph, node: Node, consumers) -> list[Node] | None:
+    """The inputs of a concatenation of maps, or None if something else reads one of them too."""
+    if node.op is not CONCAT or len(node.shape) != 3 or len(set(node.inputs)) < len(node.inputs):
         return None
     if not all(graph.only_reader(part, node, consumers) for part in node.inputs):
         return None

@@ -1,28 +1,18 @@
-"""Reader and rules for DeepLabV3's head."""
+"""Rules for DeepLabV3's head."""
 
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Graph, Node
-
-
-def _resize_like(op, inputs):
-    x, like = inputs
-    size = like.shape[:2]
-    if x.shape[:2] == size:
-        return x
-    return Node("resize", [x], (*size, x.channels), op.name, {"size": size})
-
-
-READERS = {"ResizeLike": _resize_like}
+from keras_parc.lite.rewrite.operations import ADD, CONCAT, CONV, RESIZE
 
 
 def crop_unseen_taps(graph: Graph, node: Node, consumers) -> bool:
-    """A dilated convolution without the taps that lie beyond the map wherever its centre is.
+    """A dilated convolution loses the taps that lie outside the map for every position.
 
     On a map of 16x16 all taps but the middle one of a 3x3 kernel of rate 18 see padding only: it
     is a 1x1 convolution.
     """
-    if node.op not in ("conv", "depthwise") or node["padding"] != "same":
+    if not node.op.convolution or node["padding"] != "same":
         return False
     if max(node["strides"]) > 1 or not any(size % 2 for size in node["kernel"].shape[:2]):
         return False
@@ -41,15 +31,15 @@ def crop_unseen_taps(graph: Graph, node: Node, consumers) -> bool:
 
 
 def part_spread(graph: Graph, node: Node, consumers) -> bool:
-    """A 1x1 convolution over maps beside single pixels spread over the map: as a sum.
+    """A 1x1 convolution of maps and of a pixel resized to a map, concatenated, becomes a sum.
 
-    The pixels (the pooled branch of atrous spatial pyramid pooling) go through their part of the
-    convolution before they are spread, by an addition that broadcasts.
+    The pixel (the pooled branch of atrous spatial pyramid pooling) goes through its part of the
+    convolution as a pixel; an addition that broadcasts spreads it over the map.
     """
-    if node.op != "conv" or node["kernel"].shape[:2] != (1, 1) or node["groups"] > 1:
+    if node.op is not CONV or node["kernel"].shape[:2] != (1, 1) or node["groups"] > 1:
         return False
     joint = node.inputs[0]
-    if joint.op != "concat" or max(node["strides"]) > 1:
+    if joint.op is not CONCAT or max(node["strides"]) > 1:
         return False
     ends = np.cumsum([part.channels for part in joint.inputs])
     rows = [
@@ -64,18 +54,18 @@ def part_spread(graph: Graph, node: Node, consumers) -> bool:
     x = maps[0]
     if len(maps) > 1:
         shape = (*joint.shape[:2], sum(part.channels for part in maps))
-        x = Node("concat", list(maps), shape, joint.name)
+        x = Node(CONCAT, list(maps), shape, joint.name)
     attrs = {**node.attrs, "kernel": node["kernel"][:, :, np.concatenate(rows)]}
-    total = Node("conv", [x], node.shape, node.name, attrs)
+    total = Node(CONV, [x], node.shape, node.name, attrs)
     for part, own in spread:
         attrs = {**node.attrs, "kernel": node["kernel"][:, :, own]}
         attrs["bias"] = np.zeros_like(node["bias"])
         name = f"{node.name}_{part.name}"
-        pixel = Node("conv", part.inputs, (1, 1, node.channels), name, attrs)
-        total = Node("add", [total, pixel], node.shape, f"{name}_add")
+        pixel = Node(CONV, part.inputs, (1, 1, node.channels), name, attrs)
+        total = Node(ADD, [total, pixel], node.shape, f"{name}_add")
     graph.replace(node, total)
     return True
 
 
 def _is_spread(node: Node) -> bool:
-    return node.op == "resize" and node.inputs[0].shape[:2] == (1, 1)
+    return node.op is RESIZE and node.inputs[0].shape[:2] == (1, 1)

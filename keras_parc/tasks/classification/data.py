@@ -7,39 +7,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_parc.data.augment.images import Augmentation, batch_augmentation
-from keras_parc.data.batches import evaluation_batches, sides_of, training_batches
+from keras_parc.data.augment.images import batch_augmentation
+from keras_parc.data.augment.settings import Augmentation
+from keras_parc.data.batches import epoch_batches, sides_of
 from keras_parc.data.images import evaluation_image, training_image
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.data.sources import bounds, open_source
-
-
-def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) -> int:
-    """How many images a split has.
-
-    Args:
-        source: Name of a TFDS set, folder of images or builder, as for `dataset`.
-        split: `"train"`, or a part as `"train[:1000]"`.
-        data_dir: Folder of prepared TFDS sets.
-
-    Returns:
-        The number. An epoch of `dataset(training=True)` has at most 15 fewer.
-
-    Raises:
-        FileNotFoundError: The set is not there.
-        ValueError: There is no such set or split.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for name in ("train/cat/a.jpg", "train/dog/b.jpg"):
-        ...     (folder / name).parent.mkdir(parents=True)
-        ...     _ = (folder / name).write_bytes(b"")
-        >>> num_examples(folder, "train"), num_examples(folder, "train[:50%]")
-        (2, 1)
-    """
-    _, first, end = bounds(open_source(source, data_dir), split)
-    return end - first
+from keras_parc.data.sources import open_source
 
 
 def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:
@@ -139,8 +112,8 @@ def dataset(
         >>> images, labels = next(iter(dataset(folder, "train", batch=4, size=32, training=True)))
         >>> images.shape, labels.shape
         (TensorShape([4, 32, 32, 3]), TensorShape([4]))
-        >>> num_examples(folder, "train[:50%]"), class_names(folder)
-        (4, ['cat', 'dog'])
+        >>> class_names(folder)
+        ['cat', 'dog']
     """
     builder = open_source(source, data_dir)
     classes = builder.info.features["label"].num_classes
@@ -155,34 +128,28 @@ def dataset(
             window = augmentation.scale, augmentation.ratio, augmentation.flip
             return training_image(data, size, seed, *window), label
 
-        batches = training_batches(
-            builder,
-            split,
-            example,
-            schedule=schedule,
-            seed=seed,
-            epoch=epoch,
-            start_step=start_step,
-            **shared,
-        )
         augment = batch_augmentation(augmentation, seed)
     else:
-        if schedule is not None or start_step:
-            raise ValueError("`schedule` and `start_step` are for training only.")
-        sides = sides_of(size)
+        augment, sides = None, sides_of(size)
         if short_side is not None and short_side < max(sides):
             raise ValueError(f"`short_side` must be at least {max(sides)}, got {short_side}.")
-        batches = evaluation_batches(
-            builder,
-            split,
-            lambda data, label: (evaluation_image(data, sides, short_side), label),
-            **shared,
-        )
-        augment = None
+
+        def example(data, label):
+            return evaluation_image(data, sides, short_side), label
 
     def finish(images, labels):
-        images = tf.cast(images, tf.float32)
         labels = tf.one_hot(labels, classes) if one_hot else labels
-        return augment(images, labels) if training and augment else (images, labels)
+        return augment(images, labels) if augment else (images, labels)
 
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return epoch_batches(
+        builder,
+        split,
+        example,
+        training=training,
+        schedule=schedule,
+        seed=seed,
+        epoch=epoch,
+        start_step=start_step,
+        finish=finish,
+        **shared,
+    )

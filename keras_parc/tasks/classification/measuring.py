@@ -12,6 +12,7 @@ from rich.console import Console
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_scores
 
 
@@ -45,7 +46,7 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 
 
 def evaluate_classifier(
-    model: keras.Model | TFLiteModel,
+    model: keras.Model | TFLiteModel | str | os.PathLike,
     source,
     split: str = "validation",
     *,
@@ -58,8 +59,8 @@ def evaluate_classifier(
     """Measure a Keras classifier or a `.tflite` file on a data set, with the authors' crop rule.
 
     Args:
-        model: A Keras classifier or a `TFLiteModel`. A Keras model without preprocessing inside
-            gets BGR 0..1.
+        model: A Keras classifier, a `TFLiteModel`, or the path of a file of either. A Keras model
+            without preprocessing inside gets BGR 0..1.
         source: Name of a TensorFlow Datasets set (`"imagenet2012"`), a folder
             `split/class/image`, or a TFDS builder.
         split: A split, or a part as `"validation[:1000]"`.
@@ -97,10 +98,10 @@ def evaluate_classifier(
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
-    from keras_parc.data.sources import open_source
-    from keras_parc.tasks.classification.data import class_names, dataset, num_examples
+    from keras_parc.data.sources import num_examples, open_source
+    from keras_parc.tasks.classification.data import class_names, dataset
 
-    builder = open_source(source, data_dir)
+    model, builder = opened(model), open_source(source, data_dir)
     total, classes = num_examples(builder, split), len(class_names(builder))
     sides = input_size(model, size)
     outputs = class_scores(model, np.zeros((1, *sides, 3), "float32")).shape[1:]

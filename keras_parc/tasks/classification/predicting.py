@@ -1,6 +1,7 @@
-"""Image files through a `.keras` or a `.tflite` file."""
+"""Classifying image files with a Keras model or a `.tflite` file."""
 
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,37 +9,7 @@ import numpy as np
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import input_size, model_input
 from keras_parc.tasks.outputs import class_scores
-from keras_parc.weights.loading import constructors
-
-
-def zoo_classifier(name: str, weights: str | os.PathLike, classes: int = 1000) -> keras.Model:
-    """Build a classifier of this package by its name, with weights, to take RGB 0..255.
-
-    Args:
-        name: Name of a constructor, as `"ParCNetS"`.
-        weights: What the constructor takes as `weights`.
-        classes: Number of classes.
-
-    Returns:
-        A Keras model for images of any size.
-
-    Raises:
-        FileNotFoundError: There is no such file of weights.
-        ValueError: There is no such model, or the weights are not its.
-
-    Example:
-        >>> zoo_classifier("ParCNetXXL", "xxl.weights.h5")
-        Traceback (most recent call last):
-        ValueError: 'ParCNetXXL' is neither a .keras or .tflite file nor one of MobileViTS, ...
-    """
-    models = constructors()
-    if name not in models:
-        raise ValueError(
-            f"{name!r} is neither a .keras or .tflite file nor one of {', '.join(models)}."
-        )
-    return models[name](
-        weights=weights, classes=classes, input_shape=(None, None, 3), include_preprocessing=True
-    )
+from keras_parc.tasks.predictions import Prediction
 
 
 def classify(
@@ -47,7 +18,7 @@ def classify(
     """Classify image files.
 
     Args:
-        model: What `load_model` returns.
+        model: A classifier, see `keras_parc.tasks.model_files.load_model`.
         paths: Image files.
         size: Side in pixels for a model without a fixed input size.
 
@@ -61,6 +32,7 @@ def classify(
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> from PIL import Image
         >>> Image.new("RGB", (300, 200), "white").save(path)
         >>> image = keras.Input((32, 32, 3))
         >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
@@ -72,3 +44,40 @@ def classify(
     if scores.ndim != 2:
         raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")
     return scores
+
+
+def predict(
+    model: keras.Model | TFLiteModel,
+    paths: Sequence[str | os.PathLike],
+    names: Sequence[str],
+    *,
+    top: int = 3,
+    threshold: float = 0.0,
+) -> list[Prediction]:
+    """The best guesses for image files, see `keras_parc.tasks.task.Task`.
+
+    Args:
+        model: A classifier.
+        paths: Image files.
+        names: The name of each class.
+        top: Guesses for an image, at least 1.
+        threshold: Not for classifiers.
+
+    Returns:
+        For each image its guesses, best first.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is not an image.
+    """
+    predictions = []
+    for path, row in zip(paths, classify(model, paths), strict=True):
+        guesses = [{"class": names[i], "score": float(row[i])} for i in (-row).argsort()[:top]]
+        cells = [f"{each['class']}  {each['score']:.3f}" for each in guesses]
+        predictions.append(Prediction({"image": str(path), "guesses": guesses}, [cells]))
+    return predictions
+
+
+def columns(top: int) -> list[str]:
+    """The head of the table of predictions."""
+    return ["image", *(f"guess {number + 1}" for number in range(top))]

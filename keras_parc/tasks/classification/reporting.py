@@ -1,14 +1,11 @@
 """The classifier's part of the demonstration."""
 
-import dataclasses
-
 import numpy as np
 
 from keras_parc.lite import Metadata, TFLiteModel
 from keras_parc.tasks.classification.measuring import top_k_accuracy
 from keras_parc.tasks.figures import measures_panel
 from keras_parc.tasks.outputs import class_scores
-from keras_parc.training.recipes import RECIPES
 
 
 class ClassificationDemo:
@@ -19,10 +16,6 @@ class ClassificationDemo:
         test: A data set of `(image, label)`.
     """
 
-    recipe = RECIPES["digit_scenes"]
-    quick = dataclasses.replace(
-        recipe, model="parc_net_tiny", data="digit_scenes/tiny", epochs=1, warm_up_steps=1
-    )
     open_file = TFLiteModel
 
     def __init__(self, training, test):

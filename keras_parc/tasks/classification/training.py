@@ -2,32 +2,34 @@
 
 import keras
 
-from keras_parc.tasks.task import Task, keras_evaluation
+from keras_parc.tasks.learner import Learner, keras_evaluation
 
 
-class Classification(Task):
+class ClassificationLearner(Learner):
     """Logits and cross-entropy while training; probabilities are kept; chosen by top-1."""
 
-    data_room = "keras_parc.tasks.classification.data"
     score = "top1"
 
     @staticmethod
     def training_options(recipe):
-        return {"augmentation": recipe.augmentation, "one_hot": True}
+        return {"augmentation": recipe.options.augmentation, "one_hot": True}
 
     @staticmethod
     def validation_options(recipe):
-        return {"short_side": recipe.short_side, "one_hot": True}
+        return {"short_side": recipe.options.short_side, "one_hot": True}
 
     def trained(self, side):
-        model = self._model(side, classifier_activation=None)
+        model = self.whole_model(side, classifier_activation=None)
         # In mixed precision too: TensorFlow finds no best five in float16.
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(model.output)
         return keras.Model(model.inputs, logits, name=model.name)
 
+    def build(self, side):
+        return self.whole_model(side)
+
     def compile_arguments(self):
         loss = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=self.recipe.label_smoothing
+            from_logits=True, label_smoothing=self.options.label_smoothing
         )
         return {"loss": loss, "metrics": self._accuracies()}
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_parc.data.augment.boxes import BoxAugmentation, training_example
-from keras_parc.data.batches import evaluation_batches, sides_of, training_batches
+from keras_parc.data.augment.boxes import training_example
+from keras_parc.data.augment.settings import BoxAugmentation
+from keras_parc.data.batches import epoch_batches, sides_of
 from keras_parc.data.images import decode, resize
 from keras_parc.data.records import Annotation
 from keras_parc.data.sets.coco import CATEGORIES
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.data.sources import bounds, check_features, open_source
+from keras_parc.data.sources import check_features, open_source
 
 _LABELS = ("label", "type")  # what TFDS sets call the class of an object
 # Boxes around many objects at once: nothing to learn from, and not counted in evaluation.
@@ -40,22 +41,6 @@ def open_detection_source(source, data_dir: str | os.PathLike | None = None):
         ValueError: There is no such set, or it has no boxes.
     """
     return open_source(source, data_dir, _objects)
-
-
-def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) -> int:
-    """How many images a split has.
-
-    Args:
-        source: As for `dataset`.
-        split: `"train"`, or a part as `"train[:1000]"`.
-        data_dir: Folder of prepared TFDS sets.
-
-    Raises:
-        FileNotFoundError: The set is not there.
-        ValueError: There is no such set or split.
-    """
-    _, first, end = bounds(open_detection_source(source, data_dir), split)
-    return end - first
 
 
 def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:
@@ -178,32 +163,25 @@ def dataset(
             image, boxes, labels = training_example(data, boxes, labels, size, seed, augmentation)
             return image, _padded(boxes, labels, max_boxes)
 
-        batches = training_batches(
-            builder,
-            split,
-            example,
-            schedule=schedule,
-            seed=seed,
-            epoch=epoch,
-            start_step=start_step,
-            annotation=_to_learn(builder, max_boxes, lambda target: target["labels"][0] >= 0),
-            **shared,
-        )
+        annotation = _to_learn(builder, max_boxes, lambda target: target["labels"][0] >= 0)
     else:
-        if schedule is not None or start_step:
-            raise ValueError("`schedule` and `start_step` are for training only.")
-        sides = sides_of(size)
-        batches = evaluation_batches(
-            builder,
-            split,
-            lambda data, target: (resize(decode(data), sides), target),
-            annotation=_to_learn(builder, max_boxes),
-            **shared,
-        )
-    return batches.map(
-        lambda images, targets: (tf.cast(images, tf.float32), targets),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
+        sides, annotation = sides_of(size), _to_learn(builder, max_boxes)
+
+        def example(data, target):
+            return resize(decode(data), sides), target
+
+    return epoch_batches(
+        builder,
+        split,
+        example,
+        training=training,
+        schedule=schedule,
+        seed=seed,
+        epoch=epoch,
+        start_step=start_step,
+        annotation=annotation,
+        **shared,
+    )
 
 
 def evaluation_dataset(
@@ -256,19 +234,16 @@ def evaluation_dataset(
         image = decode(data)
         return resize(image, sides), {**target, "size": tf.shape(image)[:2]}
 
-    batches = evaluation_batches(
+    return epoch_batches(
         builder,
         split,
         example,
+        training=False,
         batch=batch,
         size=sides,
         skipped=skipped,
         annotation=Annotation((key, "image/id"), target),
     )
-    return batches.map(
-        lambda images, targets: (tf.cast(images, tf.float32), targets),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
 
 
 def _objects(builder) -> tuple[str, str]:

@@ -10,11 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from rich.console import Console
 
+from keras_parc.lite.file.runtime import TFLiteDetector
+from keras_parc.models.inputs import input_size
+from keras_parc.support.extras import needs_extra
 from keras_parc.support.files import replacing
 from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.detection.predicting import class_count, detector_of
+from keras_parc.tasks.model_files import opened
 
 # As COCOeval.summarize() orders its first figures.
 _FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")
@@ -114,13 +120,9 @@ def coco_metrics(
         >>> round(metrics["map"], 3), round(metrics["per_class"]["cat"], 3)
         (1.0, 1.0)
     """
-    try:
+    with needs_extra():
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise ImportError(
-            "Measuring detectors needs pycocotools: pip install 'keras_parc[train]'."
-        ) from error
     if not truths:
         raise ValueError("There are no images to evaluate.")
     strangers = {each["image_id"] for each in results} - {int(each["id"]) for each in truths}
@@ -148,11 +150,11 @@ def coco_metrics(
         evaluation.accumulate()
         evaluation.summarize()
     metrics = dict(zip(_FIGURES, map(_figure, evaluation.stats), strict=False))
-    all_sizes, most = 0, -1
+    all_sizes, all_detections = 0, -1
     per_category = dict(
         zip(
             evaluation.params.catIds,
-            np.moveaxis(evaluation.eval["precision"][..., all_sizes, most], 2, 0),
+            np.moveaxis(evaluation.eval["precision"][..., all_sizes, all_detections], 2, 0),
             strict=True,
         )
     )
@@ -219,29 +221,31 @@ def measure_detections(
 
 
 def evaluate_detector(
-    detector: Callable[[np.ndarray], Sequence[dict[str, np.ndarray]]],
+    model: keras.Model | TFLiteDetector | str | os.PathLike | Callable,
     source,
     split: str = "validation",
     *,
-    size: int | tuple[int, int],
+    size: int | tuple[int, int] = 320,
     batch_size: int = 32,
-    results_path: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
+    results_path: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Measure a detector on a data set with COCO's protocol.
 
     Args:
-        detector: A function of images float32 `(n, height, width, 3)`, RGB 0..255, that gives for
-            each image `boxes` `(k, 4)` (ymin, xmin, ymax, xmax, 0..1), `scores` `(k,)` and `labels`
-            `(k,)` from 0, as many as it found. COCO counts the best 100 of each class in an image.
+        model: An `SSDLite`, a `TFLiteDetector`, the path of a file of either; or any function of
+            images float32 `(n, height, width, 3)`, RGB 0..255, that gives for each image `boxes`
+            `(k, 4)` (ymin, xmin, ymax, xmax, 0..1), `scores` `(k,)` and `labels` `(k,)` from 0, as
+            many as it found. COCO counts the best 100 of each class in an image.
         source: Name of a TensorFlow Datasets set with boxes (`"coco/2017"`), or a TFDS builder.
         split: A split, or a part as `"validation[:1000]"`.
-        size: Side, or height and width, to which images are stretched, in pixels.
+        size: Side, or height and width, to which images are stretched, in pixels, where the model
+            leaves it open.
         batch_size: Images at a time; the last time it may be fewer.
-        results_path: Where to write all detections, as a JSON file in COCO's results format.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.
+        results_path: Where to write all detections, as a JSON file in COCO's results format.
 
     Returns:
         What `coco_metrics` returns, and `images`, `detections`, `seconds`, `images_per_second` (all
@@ -250,8 +254,8 @@ def evaluate_detector(
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         OSError: The results cannot be written.
-        ValueError: There is no such set or split, it has no boxes, an image is damaged, or what the
-            detector gives is not as expected.
+        ValueError: Model and set have different classes, there is no such set or split, it has no
+            boxes, an image is damaged, or what the detector gives is not as expected.
 
     Example:
         >>> def blind(images):
@@ -273,6 +277,7 @@ def evaluate_detector(
 
     builder = open_detection_source(source, data_dir)
     ids, names = category_ids(builder), class_names(builder)
+    detector, size = _function_of(opened(model), size, batch_size, len(names), builder.name)
     _, first, end = bounds(builder, split)
     skipped = SkippedImages(limit=0)  # every image counts
     batches = evaluation_dataset(builder, split, batch=batch_size, size=size, skipped=skipped)
@@ -314,3 +319,17 @@ def evaluate_detector(
         "images_per_second": len(truths) / seconds,
         "model_images_per_second": len(truths) / model_seconds,
     }
+
+
+def _function_of(model, size, batch_size: int, classes: int, data: str) -> tuple[Callable, Any]:
+    """A model as a function of pixels, and the size it takes."""
+    if not isinstance(model, (keras.Model, TFLiteDetector)):
+        return model, size
+    known = class_count(model)
+    if known != classes:
+        raise ValueError(
+            f"The model has {known} classes, but {data!r} has {classes}: expected a detector "
+            "trained on this data set."
+        )
+    detector = detector_of(model, score_threshold=0.01, batch_size=batch_size)
+    return detector, input_size(model, size)

@@ -1,8 +1,8 @@
 """Detectors as functions of images, whether Keras models or files; drawing what they find."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ from keras_parc.lite.file.runtime import TFLiteDetector
 from keras_parc.models.boxes import Detections, detections
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.models.ssd_lite import ssd_anchors
-from keras_parc.support.files import replacing
 from keras_parc.support.images import open_image
+from keras_parc.tasks.predictions import Prediction
 
-# Of Okabe and Ito, told apart by everybody.
+# Okabe and Ito's palette, distinguishable with any colour vision.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
 
 
@@ -23,7 +23,7 @@ def detector_of(
     model: keras.Model | TFLiteDetector,
     *,
     score_threshold: float = 0.05,
-    most: int = 100,
+    max_boxes: int = 100,
     batch_size: int = 32,
 ) -> Callable[[np.ndarray], list[Detections]]:
     """A model as a function of pixels, for `keras_parc.tasks.detection.measuring` and for pictures.
@@ -31,7 +31,7 @@ def detector_of(
     Args:
         model: An `SSDLite`, or a `TFLiteDetector`, which has limits of its own inside.
         score_threshold: The least probability of a Keras model's result, 0 to 1.
-        most: The most results of an image, at least 1.
+        max_boxes: The largest number of results for an image, at least 1.
         batch_size: Images at a time, for a Keras model.
 
     Returns:
@@ -44,14 +44,14 @@ def detector_of(
     Example:
         >>> import keras_parc
         >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
-        >>> detector = detector_of(keras_parc.SSDLite(backbone, classes=2), most=5)
+        >>> detector = detector_of(keras_parc.SSDLite(backbone, classes=2), max_boxes=5)
         >>> [sorted(found) for found in detector(np.zeros((1, 32, 32, 3)))]
         [['boxes', 'labels', 'scores']]
     """
     if isinstance(model, TFLiteDetector):
 
         def limited(found):
-            good = np.flatnonzero(found["scores"] >= score_threshold)[:most]
+            good = np.flatnonzero(found["scores"] >= score_threshold)[:max_boxes]
             return {name: values[good] for name, values in found.items()}
 
         return lambda images: [limited(found) for found in model(images)]
@@ -62,7 +62,7 @@ def detector_of(
         images = np.asarray(images, "float32")
         outputs = model.predict(model_scale(model, images), batch_size=batch_size, verbose=0)
         anchors = ssd_anchors(model, images.shape[1:3])
-        return detections(outputs, anchors, score_threshold=score_threshold, most=most)
+        return detections(outputs, anchors, score_threshold=score_threshold, max_boxes=max_boxes)
 
     return run_model
 
@@ -96,7 +96,7 @@ def detect_files(
     return detector_of(model, score_threshold=score_threshold)(np.stack(images))
 
 
-def class_total(model: keras.Model | TFLiteDetector) -> int:
+def class_count(model: keras.Model | TFLiteDetector) -> int:
     """How many classes a detector knows, without background."""
     if isinstance(model, TFLiteDetector):
         return model.classes
@@ -131,9 +131,56 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
     return picture
 
 
-def save_drawn(path: str | os.PathLike, image: Image.Image, found: Detections, names) -> None:
-    """Write a picture with boxes as a PNG file; half a file is never left."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        draw(image, found, names).save(temporary, "PNG")
+def predict(
+    model: keras.Model | TFLiteDetector,
+    paths: Sequence[str | os.PathLike],
+    names: Sequence[str],
+    *,
+    top: int = 3,
+    threshold: float = 0.3,
+) -> list[Prediction]:
+    """The objects in image files, see `keras_parc.tasks.task.Task`.
+
+    Args:
+        model: An `SSDLite` or a `TFLiteDetector`.
+        paths: Image files.
+        names: The name of each class.
+        top: Not for detectors.
+        threshold: The least score of an object, 0 to 1.
+
+    Returns:
+        For each image its boxes, and a picture with them.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is not an image.
+    """
+    predictions = []
+    for path, found in zip(paths, detect_files(model, paths, threshold), strict=True):
+        boxes = [
+            {"class": names[label], "score": float(score), "box": box.tolist()}
+            for box, score, label in zip(
+                found["boxes"], found["scores"], found["labels"], strict=True
+            )
+        ]
+        rows = [
+            [each["class"], f"{each['score']:.3f}", ", ".join(f"{100 * x:.0f} %" for x in box)]
+            for each, box in zip(boxes, found["boxes"], strict=True)
+        ]
+        predictions.append(
+            Prediction(
+                {"image": str(path), "boxes": boxes},
+                rows or [["nothing found", "", ""]],
+                functools.partial(_picture, path, found, names),
+            )
+        )
+    return predictions
+
+
+def _picture(path, found: Detections, names: Sequence[str]) -> Image.Image:
+    return draw(open_image(path), found, names)
+
+
+def columns(top: int) -> list[str]:
+    """The head of the table of predictions."""
+    return ["image", "class", "score", "top, left, bottom, right"]

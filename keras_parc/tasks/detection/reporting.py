@@ -1,14 +1,11 @@
 """The detector's part of the demonstration."""
 
-import dataclasses
-
 import numpy as np
 
 from keras_parc.lite import Metadata, TFLiteDetector
 from keras_parc.tasks.detection.measuring import measure_detections
 from keras_parc.tasks.detection.predicting import detector_of, draw
 from keras_parc.tasks.figures import measures_panel
-from keras_parc.training.recipes import RECIPES
 
 
 class DetectionDemo:
@@ -19,8 +16,6 @@ class DetectionDemo:
         test: A data set of dictionaries with `image` and `objects`.
     """
 
-    recipe = RECIPES["digit_scenes_detection"]
-    quick = dataclasses.replace(recipe, data="digit_scenes/detect_tiny", epochs=1, warm_up_steps=1)
     open_file = TFLiteDetector
 
     def __init__(self, training, test):

@@ -3,29 +3,34 @@
 import keras
 import numpy as np
 
-from keras_parc.models.boxes import detections
-from keras_parc.models.ssd_lite import ssd_anchors
+from keras_parc.models.boxes import Anchors, detections
+from keras_parc.models.ssd_lite import SSDLite, ssd_anchors
 from keras_parc.models.ssd_losses import ssd_losses
-from keras_parc.tasks.task import Task
+from keras_parc.tasks.detection.measuring import measure_detections
+from keras_parc.tasks.learner import Learner
+
+# The settings of `SSDLite` for each `DetectionOptions.head`.
+HEADS = {
+    "standard": {},
+    # For images of 64 x 64: maps of 8, 4, 2 and 1 cells, and few channels.
+    "small": {
+        "feature_names": ("P3", "P4", "P5"),
+        "projections": (128, 128, 128),
+        "extra_channels": (64,),
+        "anchors": Anchors(((2.0,),) * 4, smallest=0.2, largest=0.9),
+    },
+}
 
 
-class Detection(Task):
-    """An `SSDLite` and its two losses; chosen by COCO's mean average precision.
+class DetectionLearner(Learner):
+    """An `SSDLite` and its two losses; chosen by COCO's mean average precision."""
 
-    Raises:
-        ValueError: The recipe trains at several sizes; the anchors of the losses are for one.
-    """
-
-    data_room = "keras_parc.tasks.detection.data"
     score = "map"
 
-    def __init__(self, recipe, classes):
-        super().__init__(recipe, classes)
-        if set(recipe.sizes) != {recipe.size}:
-            raise ValueError(
-                f"Detectors train at the one size they are measured at: expected `sizes` of only "
-                f"{recipe.size}, got {recipe.sizes}."
-            )
+    def build(self, side):
+        if self.entry.task == "detection":
+            return self.whole_model(side)
+        return SSDLite(self.backbone(side), self.classes, **HEADS[self.options.head])
 
     def compile_arguments(self):
         return {"loss": ssd_losses(self.averaged())}
@@ -60,7 +65,7 @@ class Detection(Task):
                 total += count * sum(
                     float(loss(truth[name], outputs[name])) for name, loss in losses.items()
                 )
-                found += detections(outputs, anchors, most=100)
+                found += detections(outputs, anchors, max_boxes=100)
                 truths += list(truth["boxes"])
                 check()
             return {"loss": total / len(truths), **self._precision(truths, found)}
@@ -69,8 +74,6 @@ class Detection(Task):
 
     def _precision(self, truths, found) -> dict[str, float]:
         """COCO's figures, as if the images were as large as the model takes them."""
-        from keras_parc.tasks.detection.measuring import measure_detections
-
         known = [
             {"boxes": each[:, :4], "labels": each[:, 4].astype(int)}
             for each in (each[each[:, 4] >= 0] for each in truths)

@@ -7,18 +7,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_parc.data.augment.masks import (
-    MaskAugmentation,
-    decode_pair,
-    flaw,
-    resize_mask,
-    training_pair,
-)
-from keras_parc.data.batches import evaluation_batches, sides_of, training_batches
+from keras_parc.data.augment.masks import decode_pair, flaw, resize_mask, training_pair
+from keras_parc.data.augment.settings import MaskAugmentation
+from keras_parc.data.batches import epoch_batches, sides_of
 from keras_parc.data.images import resize
 from keras_parc.data.records import Annotation
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.data.sources import bounds, check_features, open_source
+from keras_parc.data.sources import check_features, open_source
 
 BACKGROUND = "background"
 MASK = "segmentation_mask"
@@ -41,25 +36,7 @@ def open_segmentation_source(source, data_dir: str | os.PathLike | None = None):
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: There is no such set, or it has no masks.
     """
-    import keras_parc.data.sets.voc_segmentation  # noqa: F401 (registers it)
-
     return open_source(source, data_dir, _names)
-
-
-def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) -> int:
-    """How many images a split has.
-
-    Args:
-        source: As for `dataset`.
-        split: `"train"`, or a part as `"train[:1000]"`.
-        data_dir: Folder of prepared TFDS sets.
-
-    Raises:
-        FileNotFoundError: The set is not there.
-        ValueError: There is no such set or split.
-    """
-    _, first, end = bounds(open_segmentation_source(source, data_dir), split)
-    return end - first
 
 
 def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:
@@ -151,28 +128,24 @@ def dataset(
 
         def example(data, mask, size, seed):
             return training_pair(*decode_pair(data, mask, classes), size, seed, augmentation)
-
-        batches = training_batches(
-            builder,
-            split,
-            example,
-            schedule=schedule,
-            seed=seed,
-            epoch=epoch,
-            start_step=start_step,
-            **shared,
-        )
     else:
-        if schedule is not None or start_step:
-            raise ValueError("`schedule` and `start_step` are for training only.")
         sides = sides_of(size)
 
         def example(data, mask):
             image, labels = decode_pair(data, mask, classes)
             return resize(image, sides), tf.ensure_shape(resize_mask(labels, sides)[..., 0], sides)
 
-        batches = evaluation_batches(builder, split, example, **shared)
-    return _finished(batches)
+    return epoch_batches(
+        builder,
+        split,
+        example,
+        training=training,
+        schedule=schedule,
+        seed=seed,
+        epoch=epoch,
+        start_step=start_step,
+        **shared,
+    )
 
 
 def evaluation_dataset(
@@ -209,24 +182,17 @@ def evaluation_dataset(
         image, labels = decode_pair(data, mask, classes)
         return resize(image, sides), tf.io.encode_png(labels)
 
-    batches = evaluation_batches(
+    return epoch_batches(
         builder,
         split,
         example,
+        training=False,
         batch=batch,
         size=sides,
         skipped=skipped,
         annotation=_ANNOTATION,
         reason=lambda data, mask: flaw(data, mask, classes),
     )
-    return _finished(batches)
-
-
-def _finished(batches):
-    return batches.map(
-        lambda images, masks: (tf.cast(images, tf.float32), masks),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
 
 
 def _names(builder) -> list[str]:

@@ -16,6 +16,7 @@ from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.class_maps import IGNORED
 from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_scores
 
 PROTOCOLS = ("authors", "native")
@@ -101,15 +102,15 @@ def class_map(
 
 
 def evaluate_segmenter(
-    model: keras.Model | TFLiteModel,
+    model: keras.Model | TFLiteModel | str | os.PathLike,
     source,
     split: str = "validation",
     *,
-    protocol: str = "authors",
     size: int = 512,
     batch_size: int = 8,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
+    protocol: str = "authors",
 ) -> dict:
     """Measure the mean intersection over union of a Keras segmenter or a `.tflite` file.
 
@@ -117,18 +118,18 @@ def evaluate_segmenter(
     image has in the data set, and pixels are counted over the whole set.
 
     Args:
-        model: A Keras segmenter or a `TFLiteModel`. A Keras model without preprocessing inside
-            gets BGR 0..1.
+        model: A Keras segmenter, a `TFLiteModel`, or the path of a file of either. A Keras model
+            without preprocessing inside gets BGR 0..1.
         source: Name of a TensorFlow Datasets set with masks, or a TFDS builder; see
             `keras_parc.tasks.segmentation.data.open_segmentation_source`.
         split: A split, or a part as `"validation[:100]"`.
-        protocol: "authors": logits at the model's size, then the nearest for every pixel of the
-            image. "native": logits at low resolution bilinear to the size of the image, what a
-            user of the file sees.
         size: Side of the images in pixels, where the model leaves it open.
         batch_size: Images at a time.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.
+        protocol: "authors": logits at the model's size, then the nearest for every pixel of the
+            image. "native": logits at low resolution bilinear to the size of the image, what a
+            user of the file sees.
 
     Returns:
         `miou` and `pixel_accuracy` (shares, 0 to 1), `iou` (by name of the class; None for a class
@@ -150,11 +151,12 @@ def evaluate_segmenter(
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
-    from keras_parc.tasks.segmentation.data import class_names, evaluation_dataset, num_examples
+    from keras_parc.data.sources import num_examples
+    from keras_parc.tasks.segmentation.data import class_names, evaluation_dataset
 
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol` must be one of {PROTOCOLS}, got {protocol!r}.")
-    names = class_names(source, data_dir)
+    model, names = opened(model), class_names(source, data_dir)
     sides = input_size(model, size)
     shape = segmentation_logits(model, np.zeros((1, *sides, 3), "float32")).shape
     if shape[-1] != len(names):

@@ -1,7 +1,8 @@
 """Segmenting image files with a Keras or a `.tflite` segmenter."""
 
+import functools
 import os
-from pathlib import Path
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -10,8 +11,8 @@ from PIL import Image
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.class_maps import painted
-from keras_parc.support.files import replacing
 from keras_parc.support.images import open_image
+from keras_parc.tasks.predictions import Prediction
 from keras_parc.tasks.segmentation.measuring import class_map, segmentation_logits
 
 
@@ -42,21 +43,59 @@ def segment_files(
     return maps
 
 
-def save_painted(path: str | os.PathLike, image: str | os.PathLike, classes: np.ndarray) -> Path:
-    """Write an image file with the colours of a class map over it.
+def predict(
+    model: keras.Model | TFLiteModel,
+    paths: Sequence[str | os.PathLike],
+    names: Sequence[str],
+    *,
+    top: int = 3,
+    threshold: float = 0.0,
+) -> list[Prediction]:
+    """The class of every pixel of image files, see `keras_parc.tasks.task.Task`.
 
     Args:
-        path: The picture to write.
-        image: The image file the map is of.
-        classes: What `segment_files` found in it.
+        model: A segmenter.
+        paths: Image files.
+        names: The name of each class.
+        top: Classes of an image in the table, the largest first, at least 1.
+        threshold: Not for segmenters.
 
     Returns:
-        The path written.
+        For each image the share of its pixels that each class has, and a painted picture.
 
     Raises:
-        OSError: The picture cannot be written.
+        FileNotFoundError: A file is missing.
+        ValueError: A file is not an image.
     """
-    path = Path(path)
-    with replacing(path) as temporary:
-        Image.fromarray(painted(np.asarray(open_image(image)), classes)).save(temporary)
-    return path
+    predictions = []
+    for path, classes in zip(paths, segment_files(model, paths), strict=True):
+        shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
+        found = [i for i in (-shares).argsort(kind="stable") if shares[i]]
+        pixels = [{"class": names[i], "share": float(shares[i])} for i in found]
+        predictions.append(
+            Prediction(
+                {"image": str(path), "pixels": pixels},
+                [[each["class"], f"{100 * each['share']:.1f} %"] for each in pixels[:top]],
+                functools.partial(picture, path, classes),
+            )
+        )
+    return predictions
+
+
+def picture(path: str | os.PathLike, classes: np.ndarray) -> Image.Image:
+    """An image file with the colours of its class map over it.
+
+    Args:
+        path: The image file.
+        classes: What `segment_files` found in it.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is not an image, or of another size than the map.
+    """
+    return Image.fromarray(painted(np.asarray(open_image(path)), classes))
+
+
+def columns(top: int) -> list[str]:
+    """The head of the table of predictions."""
+    return ["image", "class", "of the pixels"]

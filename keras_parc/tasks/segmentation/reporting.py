@@ -1,7 +1,5 @@
 """The segmenter's part of the demonstration."""
 
-import dataclasses
-
 import numpy as np
 
 from keras_parc.lite import Metadata, TFLiteModel
@@ -13,7 +11,6 @@ from keras_parc.tasks.segmentation.measuring import (
     intersections_over_unions,
     segmentation_logits,
 )
-from keras_parc.training.recipes import RECIPES
 
 LABELS = ["background", *map(str, range(10))]
 
@@ -25,9 +22,6 @@ class SegmentationDemo:
         training: A data set of examples, for its length and for calibration.
         test: A data set of examples.
     """
-
-    recipe = RECIPES["digit_scenes_segmentation"]
-    quick = dataclasses.replace(recipe, data="digit_scenes/detect_tiny", epochs=1, warm_up_steps=1)
 
     open_file = TFLiteModel
 

@@ -2,16 +2,29 @@
 
 import keras
 
-from keras_parc.models.deeplab_v3 import pixel_cross_entropy
+from keras_parc.models.deeplab_v3 import DeepLabV3
+from keras_parc.models.features import head_variables
+from keras_parc.models.losses import pixel_cross_entropy
 from keras_parc.support.class_maps import IGNORED
-from keras_parc.tasks.task import Task, keras_evaluation
+from keras_parc.tasks.learner import Learner, keras_evaluation
+
+# The settings of `DeepLabV3` for each `SegmentationOptions.head`.
+HEADS = {
+    "standard": {},
+    # For images of 64 x 64: a map of 8 x 8 cells, rates that stay inside it, a narrow head.
+    "small": {"output_stride": 8, "rates": (1, 2, 3), "width": 128},
+}
 
 
-class Segmentation(Task):
+class SegmentationLearner(Learner):
     """A `DeepLabV3` and its cross-entropy at every pixel; chosen by mean IoU."""
 
-    data_room = "keras_parc.tasks.segmentation.data"
     score = "miou"
+
+    def build(self, side):
+        if self.entry.task == "segmentation":
+            return self.whole_model(side)
+        return DeepLabV3(self.backbone(side), self.classes, **HEADS[self.options.head])
 
     def compile_arguments(self):
         return {"loss": pixel_cross_entropy(), "metrics": [self._mean_iou()]}
@@ -27,9 +40,8 @@ class Segmentation(Task):
         model.reset_metrics()
 
     def head(self, model):
-        parts = ("aspp", "segmentation_")
-        heads = [layer for layer in model.layers if layer.name.startswith(parts)]
-        return [variable for layer in heads for variable in layer.trainable_variables]
+        rate = self.options.head_rate
+        return (head_variables(model) if rate != 1 else [], rate)
 
     def batches(self, dataset):
         import tensorflow as tf

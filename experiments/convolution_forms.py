@@ -4,9 +4,11 @@ All forms of one convolution give the same result. The layers use the one named 
 `results/forms.csv` beside this file has the times that chose it.
 """
 
+import argparse
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -18,7 +20,8 @@ from keras_parc.layers import parc as layers
 from keras_parc.layers.grouped import grouped_conv
 from keras_parc.layers.parc import circular_conv
 from keras_parc.support.checks import at_least_one
-from keras_parc.support.machine import surroundings
+from keras_parc.support.files import add_rows
+from keras_parc.support.machine import circumstances
 from keras_parc.support.timing import interleaved
 
 Form = Callable[..., object]
@@ -155,7 +158,7 @@ def compare_forms(
                 "median_ms": round(each["median_ms"], 3),
                 "ratio": round(each["ratio"], 3),
                 "batch": batch,
-                **surroundings(rounds, jit),
+                **circumstances(rounds, jit),
             }
             for key, each in times.items()
         ]
@@ -229,3 +232,20 @@ def with_gradients(form: Form, jit: bool = False) -> Callable[..., tuple]:
         return y.detach(), x.grad, kernel.grad
 
     return run
+
+
+def main() -> None:
+    """Measure and add the rows to a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images")
+    parser.add_argument("--jit", action="store_true", help="have XLA compile on TensorFlow")
+    parser.add_argument("--csv", type=Path, required=True, help="add the figures to this file")
+    args = parser.parse_args()
+    rows = compare_forms(args.batch, jit=args.jit)
+    add_rows(args.csv, rows)
+    for row in rows:
+        print(row["convolution"], row["side"], row["form"], row["median_ms"], row["ratio"])
+
+
+if __name__ == "__main__":
+    main()

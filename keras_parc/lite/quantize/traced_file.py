@@ -1,4 +1,4 @@
-"""All tensors of a `.tflite` file while it runs, not only its outputs."""
+"""A `.tflite` file whose tensors can all be read after a run, not its outputs alone."""
 
 import os
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from keras_parc.support import compat
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -50,14 +52,14 @@ ACTIVATIONS: dict[str, Function] = {
 }
 
 
-class Intermediate:
-    """A file that runs without delegates and keeps every tensor.
+class TracedFile:
+    """A file run without delegates, so that every tensor can be read after a run.
 
     Args:
         file: A path, or the bytes of a file with one image input.
 
     Attributes:
-        operations: What runs, in order, as `Operation`.
+        operations: Its operations in order, each an `Operation`.
         input: Number of the input tensor.
         outputs: Numbers of the output tensors.
 
@@ -68,7 +70,7 @@ class Intermediate:
         >>> import keras_parc, numpy, tempfile
         >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
-        >>> file = Intermediate(path)
+        >>> file = TracedFile(path)
         >>> file.run(numpy.zeros((32, 32, 3)))
         >>> file.value(file.operations[-1].outputs[0]).shape
         (1, 2)
@@ -92,7 +94,7 @@ class Intermediate:
         self._details = {each["index"]: each for each in self._interpreter.get_tensor_details()}
         self.operations = [
             Operation(each["op_name"], _numbers(each["inputs"]), _numbers(each["outputs"]))
-            for each in self._interpreter._get_ops_details()
+            for each in compat.operation_details(self._interpreter)
         ]
 
     def run(self, image: np.ndarray) -> None:
@@ -131,23 +133,23 @@ class Intermediate:
 
     @cached_property
     def made(self) -> list[int]:
-        """The tensors of real numbers that operations make, in order."""
+        """The results of all operations that are real numbers, in order."""
         return [t for each in self.operations for t in each.outputs if self.is_real(t)]
 
     @cached_property
     def readers(self) -> dict[int, list[Operation]]:
-        """Each tensor to the operations that read it."""
+        """The operations that read each tensor."""
         found: dict[int, list[Operation]] = {}
         for operation in self.operations:
             for tensor in dict.fromkeys(operation.inputs):
                 found.setdefault(tensor, []).append(operation)
         return found
 
-    def seen_through(self, tensor: int) -> Function:
-        """The function that all readers of a tensor see it through: an activation, or `identity`.
+    def activation_after(self, tensor: int) -> Function:
+        """The activation that alone reads a tensor; `identity` if there is none.
 
-        SiLU is LOGISTIC and MUL, hard SiLU an ADD of 3 with RELU6 and MUL: both read the tensor
-        twice, and what is lost far below zero never reaches anybody.
+        SiLU is LOGISTIC and MUL, hard SiLU is ADD of 3 with RELU6 and MUL: both read the tensor
+        twice, and hardly depend on values far below zero.
         """
         readers = {each.name: each for each in self.readers.get(tensor, [])}
         if len(readers) == 1 and len(self.readers[tensor]) == 1:

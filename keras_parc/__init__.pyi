@@ -1,0 +1,49 @@
+"""The public names: what editors see, and what `__init__.py` imports at first use."""
+
+from . import data as data
+from . import training as training
+from . import visualize as visualize
+from .layers.parc import ParCH as ParCH
+from .layers.parc import ParCV as ParCV
+from .layers.parc import PositionEmbedding as PositionEmbedding
+from .lite.convert import to_tflite as to_tflite
+from .lite.detector import Postprocess as Postprocess
+from .lite.file.inspection import agreement as agreement
+from .lite.file.inspection import inspect as inspect
+from .lite.file.metadata import Metadata as Metadata
+from .lite.file.metadata import read_metadata as read_metadata
+from .lite.file.runtime import TFLiteDetector as TFLiteDetector
+from .lite.file.runtime import TFLiteModel as TFLiteModel
+from .lite.rewrite.deploy import deploy as deploy
+from .models.boxes import Anchors as Anchors
+from .models.boxes import detections as detections
+from .models.deeplab_v3 import DeepLabV3 as DeepLabV3
+from .models.deeplab_v3 import DeepLabV3ParCNetS as DeepLabV3ParCNetS
+from .models.deeplab_v3 import low_resolution as low_resolution
+from .models.features import features as features
+from .models.imagenet import decode_predictions as decode_predictions
+from .models.imagenet import preprocess_input as preprocess_input
+from .models.losses import pixel_cross_entropy as pixel_cross_entropy
+from .models.macs import count_macs as count_macs
+from .models.mobilevit import MobileViTS as MobileViTS
+from .models.parc_convnext import ParCConvNeXtXT as ParCConvNeXtXT
+from .models.parc_mobilenet_v2 import ParCMobileNetV2 as ParCMobileNetV2
+from .models.parc_net import ParCNetH as ParCNetH
+from .models.parc_net import ParCNetS as ParCNetS
+from .models.parc_net import ParCNetXS as ParCNetXS
+from .models.parc_resnet import ParCResNet50 as ParCResNet50
+from .models.parcify import parcify as parcify
+from .models.registry import ModelEntry as ModelEntry
+from .models.registry import find_model as find_model
+from .models.registry import list_models as list_models
+from .models.registry import list_presets as list_presets
+from .models.registry import register_model as register_model
+from .models.ssd_lite import SSDLite as SSDLite
+from .models.ssd_lite import SSDParCNetS as SSDParCNetS
+from .models.ssd_lite import ssd_anchors as ssd_anchors
+from .models.ssd_losses import ssd_losses as ssd_losses
+from .models.ssd_losses import ssd_targets as ssd_targets
+from .visualize import grad_cam as grad_cam
+from .weights.presets import Preset as Preset
+
+__version__: str

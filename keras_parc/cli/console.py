@@ -1,0 +1,153 @@
+"""What every command does: choices with a hint, quiet imports, one line for a mistake."""
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+import typer
+
+from keras_parc.support.checks import unknown_name
+
+INTERRUPTED = 75  # the system's "temporary failure, try again"
+BACKENDS = ("tensorflow", "jax", "torch")
+_verbose = False
+
+
+class TaskName(StrEnum):
+    """What a model is for."""
+
+    CLASSIFICATION = "classification"
+    DETECTION = "detection"
+    SEGMENTATION = "segmentation"
+
+
+class Quantization(StrEnum):
+    """The number format of an exported file."""
+
+    NONE = "none"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+
+
+class IOType(StrEnum):
+    """The type of an exported file's input and output."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+    INT8 = "int8"
+
+
+class Target(StrEnum):
+    """The runtime an exported file is for."""
+
+    LITERT = "litert"
+    PORTABLE = "portable"
+
+
+class Protocol(StrEnum):
+    """How a segmenter is measured."""
+
+    AUTHORS = "authors"
+    NATIVE = "native"
+
+
+class Precision(StrEnum):
+    """Mixed precision of training."""
+
+    NONE = "none"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
+    """A `typer.Option` of a fixed set of values; the error names the nearest one and all others.
+
+    Args:
+        kind: What is chosen, for the error: "There is no KIND 'x'."
+        names: The values.
+        **options: Of `typer.Option`.
+    """
+    known = [str(name) for name in names]
+
+    def parse(text: str) -> str:
+        if str(text) not in known:
+            raise typer.BadParameter(unknown_name(kind, str(text), known))
+        return str(text)
+
+    return typer.Option(parser=parse, metavar="|".join(known), **options)
+
+
+def be_verbose(verbose: bool) -> None:
+    """Let TensorFlow and its parts print their notices."""
+    global _verbose
+    _verbose = _verbose or verbose
+
+
+def load_backend(tensorflow: bool = True) -> None:
+    """Import Keras and its backend, without the notices that ask for nothing.
+
+    Args:
+        tensorflow: Whether the command needs TensorFlow whatever the backend.
+
+    Raises:
+        ImportError: The backend is not installed.
+        ValueError: There is no such backend.
+    """
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend:
+        if backend not in BACKENDS:
+            raise ValueError(f"KERAS_BACKEND: {unknown_name('backend', backend, BACKENDS)}")
+        if importlib.util.find_spec(backend) is None:
+            raise ImportError(
+                f"KERAS_BACKEND={backend} needs {backend}, which is not installed: "
+                f"pip install {backend}"
+            )
+    with contextlib.nullcontext() if _verbose else _without_notices():
+        importlib.import_module("keras")
+        if tensorflow:
+            importlib.import_module("tensorflow")
+    if not _verbose:
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep what native libraries print while they load off the terminal.
+
+    TensorFlow writes its first lines before it reads TF_CPP_MIN_LOG_LEVEL.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+@contextlib.contextmanager
+def until_sigterm(then: str) -> Iterator[None]:
+    """End with a status of its own where training was stopped, and say what comes next.
+
+    Args:
+        then: What the user can do now.
+    """
+    from keras_parc.training.fit import Interrupted
+
+    try:
+        yield
+    except Interrupted as stopped:
+        print(f"keras-parc: {stopped}; {then}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,95 @@
+"""`keras-parc evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keras_parc.cli.console import Protocol, choice, load_backend
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .tflite model, or a model's name as ParCNetS.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
+    ] = "imagenet2012",
+    split: Annotated[
+        str, typer.Option(help="A split, or a part: validation[:1000].")
+    ] = "validation",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For a name: what its constructor takes as weights.")
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=1, help="Side of the images, where the model leaves it open.")
+    ] = 256,
+    short_side: Annotated[
+        int | None,
+        typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        choice("protocol", Protocol, help="For a segmenter: native is what a client shows."),
+    ] = "authors",
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
+    load_backend()
+    from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.task import task_of
+
+    loaded = load_model(model, threads) if Path(model).suffix else None
+    loaded = loaded or _named_model(model, weights, dataset, data_dir)
+    task = task_of(loaded)
+    given = {"short_side": short_side, "protocol": protocol}
+    result = task.evaluate(
+        loaded,
+        dataset,
+        split,
+        size=size,
+        batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
+        data_dir=data_dir,
+        **{name: value for name, value in given.items() if name in task.evaluate_options},
+    )
+    _print_measures(result, model, dataset, split, as_json)
+
+
+def _named_model(name: str, weights: str | None, dataset: str, data_dir: Path | None):
+    """A registered model with weights, for images of any size."""
+    from keras_parc.models.registry import find_model
+    from keras_parc.tasks.task import find_task
+
+    entry = find_model(name)
+    if weights is None:
+        raise ValueError(f"The model {name!r} needs --weights.")
+    # A file of weights is of this data set; a published preset has classes of its own.
+    of_set = {}
+    if Path(weights).is_file():
+        of_set["classes"] = len(find_task(entry.task).data.class_names(dataset, data_dir))
+    return entry.build(weights=weights, input_shape=(None, None, 3), **of_set)
+
+
+def _print_measures(result: dict, model: str, dataset: str, split: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
+        return
+    table = Table("", model)
+    result |= {f"IoU of {name}": value for name, value in result.pop("iou", {}).items()}
+    by_class = result.pop("per_class", {})
+    result |= {f"map of {name}": value for name, value in by_class.items()}
+    for key, value in result.items():
+        if value is None:  # nothing of this kind in the set
+            continue
+        text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
+        share = key.startswith(("top", "map", "miou", "IoU", "pixel"))
+        table.add_row(key.replace("_", " "), f"{100 * value:.2f} %" if share else text)
+    Console().print(table)

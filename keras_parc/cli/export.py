@@ -1,0 +1,88 @@
+"""`keras-parc export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from keras_parc.cli.console import IOType, Quantization, Target, choice, load_backend
+from keras_parc.cli.labels import read_labels
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
+    quantize: Annotated[
+        str, choice("number format", Quantization, help="none is float32.")
+    ] = "none",
+    calibration: Annotated[
+        Path | None, typer.Option(help="For int8: a folder of images like the training data.")
+    ] = None,
+    input_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width, for a model without a fixed size."),
+    ] = None,
+    io: Annotated[
+        str, choice("type", IOType, help="Of input and output of a quantized file.")
+    ] = "float32",
+    target: Annotated[
+        str, choice("target", Target, help="portable is for tflite-runtime and ARMv7.")
+    ] = "litert",
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one a line: written into the file.")
+    ] = None,
+    description: Annotated[
+        str, typer.Option(help="What the model does; with --labels, as the next three.")
+    ] = "",
+    author: Annotated[str, typer.Option(help="Who made the model.")] = "",
+    model_version: Annotated[str, typer.Option(help='Its version, such as "1.0".')] = "",
+    licence: Annotated[str, typer.Option(help='Its licence, such as "Apache-2.0".')] = "",
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="With int8: write the noise of every operation to this CSV."),
+    ] = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune",
+            help="With int8: train to make up for the rounding, on 1000 to 4096 images of "
+            "--calibration; takes minutes, and is left out where it does not help.",
+        ),
+    ] = False,
+) -> None:
+    """Export a Keras model to a fast .tflite file and say what is in it."""
+    load_backend()
+    import keras
+
+    from keras_parc.lite import Metadata
+    from keras_parc.lite.summary import export_with_summary
+    from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.task import task_of
+
+    about = {"description": description, "author": author, "licence": licence}
+    about["version"] = model_version
+    if labels is None and any(about.values()):
+        raise ValueError("A description goes into the file with the class names: add --labels.")
+    names = read_labels(labels) if labels else None
+    loaded = load_model(model)
+    if not isinstance(loaded, keras.Model):
+        raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    about["task"] = task_of(loaded).name
+    if about["task"] == "segmentation":
+        about["activation"] = "softmax"  # the file has logits
+    tables = export_with_summary(
+        loaded,
+        out,
+        quantize=None if quantize == "none" else quantize,
+        calibration=calibration,
+        input_size=input_size,
+        io=io,
+        target=target,
+        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
+        explain_csv=explain,
+        fine_tune=fine_tune,
+        console=Console(stderr=True),
+    )
+    for table in tables:
+        Console().print(table)

@@ -1,0 +1,60 @@
+"""`keras-parc predict`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from keras_parc.cli.console import load_backend
+from keras_parc.cli.labels import class_names
+from keras_parc.support.files import replacing
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="A .keras or .tflite classifier, detector or segmenter.")
+    ],
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="For a detector: the least score of a box.")
+    ] = 0.3,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures with boxes, or painted masks, to this folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Classify image files, or find the objects or the class of every pixel in them."""
+    load_backend(tensorflow=False)
+    from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.task import task_of
+
+    loaded = load_model(model)
+    task = task_of(loaded)
+    classes = task.class_count(loaded)
+    names = class_names(labels, model, classes)
+    predictions = task.predict(loaded, images, names, top=top, threshold=threshold)
+    if draw is not None:
+        if predictions[0].picture is None:
+            raise ValueError(
+                f"--draw is for detectors and segmenters, {str(model)!r} is a classifier."
+            )
+        for path, each in zip(images, predictions, strict=True):
+            with replacing(draw / f"{path.stem}.png") as temporary:
+                each.picture().save(temporary, "PNG")
+    if as_json:
+        print(json.dumps([each.answer for each in predictions], indent=1))
+        return
+    table = Table(*task.columns(min(top, classes)))
+    for each in predictions:
+        for row in each.rows:
+            table.add_row(each.answer["image"], *row)
+    Console().print(table)

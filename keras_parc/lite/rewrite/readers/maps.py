@@ -1,0 +1,120 @@
+"""Readers of operations without weights."""
+
+import keras
+import numpy as np
+
+from keras_parc.lite.rewrite.graph import Node, affine
+from keras_parc.lite.rewrite.operations import (
+    ADD,
+    CONCAT,
+    MEAN,
+    MULTIPLY,
+    PAD,
+    PERMUTE,
+    RESHAPE,
+    RESIZE,
+    SLICE,
+    Operation,
+)
+from keras_parc.lite.rewrite.readers.common import activate, require, require_last_axis
+
+
+def add(op, *inputs):
+    return _combined(ADD, op, inputs)
+
+
+def multiply(op, *inputs):
+    return _combined(MULTIPLY, op, inputs)
+
+
+def _combined(kind: Operation, op, inputs) -> Node:
+    inputs = inputs[0] if len(inputs) == 1 else inputs
+    if len(inputs) == 2 and not all(isinstance(each, Node) for each in inputs):
+        return _with_constant(kind, op, *inputs)
+    rank = max(len(each.shape) for each in inputs)
+    require(all(len(each.shape) == rank for each in inputs), "operands of different rank")
+    shape = np.broadcast_shapes(*(each.shape for each in inputs))
+    plain = kind is MULTIPLY or all(each.shape == shape for each in inputs)
+    require(plain and all(each.channels == shape[-1] for each in inputs), "it broadcasts")
+    result = inputs[0]
+    for each in inputs[1:]:
+        result = Node(kind, [result, each], shape, op.name)
+    return result
+
+
+def _with_constant(kind: Operation, op, a, b) -> Node:
+    x, constant = (a, b) if isinstance(a, Node) else (b, a)
+    constant = np.asarray(constant, "float64")
+    require(constant.ndim == 0 or constant.shape == (x.channels,), "a constant per position")
+    scale, shift = (1.0, constant) if kind is ADD else (constant, 0.0)
+    return affine(x, scale, shift, op.name)
+
+
+def concat(op, inputs):
+    require(all(isinstance(each, Node) for each in inputs), "of a constant")
+    require_last_axis(op.axis, inputs[0])
+    shape = (*inputs[0].shape[:-1], sum(each.channels for each in inputs))
+    return Node(CONCAT, list(inputs), shape, op.name)
+
+
+def split(op, x):
+    require_last_axis(op.axis, x)
+    if isinstance(op.indices_or_sections, int):
+        step = x.channels // op.indices_or_sections
+        ends = list(range(step, x.channels + 1, step))
+    else:
+        ends = [*op.indices_or_sections, x.channels]
+    starts = [0, *ends[:-1]]
+    return [
+        Node(SLICE, [x], (*x.shape[:-1], b - a), op.name, {"start": a, "stop": b})
+        for a, b in zip(starts, ends, strict=True)
+    ]
+
+
+def flip(op, x):
+    require_last_axis(op.axis, x)
+    return Node(PERMUTE, [x], x.shape, op.name, {"order": np.arange(x.channels)[::-1]})
+
+
+def pad(op, x):
+    (top, bottom), (left, right) = op.padding
+    shape = (x.shape[0] + top + bottom, x.shape[1] + left + right, x.channels)
+    return Node(PAD, [x], shape, op.name, {"amount": op.padding})
+
+
+def mean(op, x):
+    y = Node(MEAN, [x], (1, 1, x.channels), op.name)
+    return y if op.keepdims else Node(RESHAPE, [y], (x.channels,), f"{op.name}_flat")
+
+
+def reshape(op, x):
+    shape = op.compute_output_shape((None, *x.shape))[1:]
+    return Node(RESHAPE, [x], tuple(shape), op.name)
+
+
+def resize_like(op, inputs):
+    x, like = inputs
+    return resized(x, like.shape[:2], op.name)
+
+
+def resized(x: Node, size: tuple[int, int], name: str) -> Node:
+    """A map at another size, `(height, width)`; the map itself if it has that size."""
+    if x.shape[:2] == size:
+        return x
+    return Node(RESIZE, [x], (*size, x.channels), name, {"size": size})
+
+
+def activation(op, x):
+    return activate(op.activation, x, op.name)
+
+
+def relu(op, x):
+    require(not op.negative_slope and not op.threshold, "leaky or shifted")
+    require(op.max_value in (None, 6, 6.0), f"maximum {op.max_value}")
+    function = keras.activations.relu if op.max_value is None else keras.activations.relu6
+    return activate(function, x, op.name)
+
+
+def softmax(op, x):
+    require_last_axis(op.axis, x)
+    return activate(keras.activations.softmax, x, op.name)

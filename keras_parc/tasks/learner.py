@@ -1,0 +1,132 @@
+"""What differs from task to task while a model trains: one `Learner` for each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_parc.models.registry import find_model
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Learner(ABC):
+    """A run's two models, its loss and what is measured.
+
+    Args:
+        recipe: The run, a `keras_parc.training.recipes.Recipe`.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: There is no model of the recipe's name, or it is for another task.
+
+    Attributes:
+        score: The measure by which the best epochs are chosen; more is better.
+    """
+
+    score: str
+
+    def __init__(self, recipe: Any, classes: int):
+        self.recipe, self.options, self.classes = recipe, recipe.options, classes
+        self.entry = find_model(recipe.model)
+        if self.entry.task not in ("classification", recipe.task):
+            raise ValueError(
+                f"{self.entry.name} is for {self.entry.task}, the recipe {recipe.name!r} for "
+                f"{recipe.task}."
+            )
+
+    @staticmethod
+    def training_options(recipe: Any) -> dict[str, Any]:
+        """What the task's `dataset` takes for training beyond what it takes for every task."""
+        return {"augmentation": recipe.options.augmentation}
+
+    @staticmethod
+    def validation_options(recipe: Any) -> dict[str, Any]:
+        """What the task's `dataset` takes for evaluation beyond what it takes for every task."""
+        return {}
+
+    def trained(self, side: int | None) -> keras.Model:
+        """The model that trains, of RGB 0..255 `(batch, side, side, 3)`, not compiled."""
+        return self.build(side)
+
+    def averaged(self) -> keras.Model:
+        """The model that is kept: the same weights in the same order, of `recipe.size`."""
+        return self.build(self.recipe.size)
+
+    @abstractmethod
+    def build(self, side: int | None) -> keras.Model:
+        """The recipe's model for images of a side."""
+
+    def whole_model(self, side: int | None, **arguments) -> keras.Model:
+        """The recipe's model, where its entry is for this task."""
+        return self.entry.build(
+            input_shape=(side, side, 3),
+            classes=self.classes,
+            include_preprocessing=True,
+            **self.recipe.model_arguments,
+            **arguments,
+        )
+
+    def backbone(self, side: int | None) -> keras.Model:
+        """The recipe's model as a backbone for a head."""
+        weights = {"weights": self.options.backbone_weights or None}
+        return self.entry.build(
+            include_top=False,
+            input_shape=(side, side, 3),
+            include_preprocessing=True,
+            **(weights if weights["weights"] else {}),
+            **self.recipe.model_arguments,
+        )
+
+    @abstractmethod
+    def compile_arguments(self) -> dict[str, Any]:
+        """`loss` and `metrics` of the model that trains."""
+
+    def prepare(self, model: keras.Model) -> None:  # noqa: B027 (not every task has to)
+        """Make what a compiled model makes at its first step only: a checkpoint needs it before."""
+
+    def head(self, model: keras.Model) -> tuple[list[keras.Variable], float]:
+        """Variables that learn at another rate, and that rate as a multiple of the others'."""
+        return [], 1.0
+
+    @abstractmethod
+    def batches(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """The data as the model that trains takes it: `(images, truth)`."""
+
+    @abstractmethod
+    def evaluator(
+        self, model: keras.Model, batch: int, check: Callable[[], None]
+    ) -> Callable[[tf.data.Dataset], dict[str, float]]:
+        """A function that measures `model`, what `averaged` returned, on a data set.
+
+        Args:
+            model: The model, with weights that change from call to call.
+            batch: Images at a time; every device gets as many.
+            check: Called after every batch; raises to stop.
+        """
+
+
+def keras_evaluation(
+    model: keras.Model, check: Callable[[], None], **compile_arguments
+) -> Callable[[tf.data.Dataset], dict[str, float]]:
+    """An `evaluator` by Keras' own evaluation; the model that is kept stays uncompiled.
+
+    Args:
+        model: The model to measure.
+        check: Called after every batch; raises to stop.
+        **compile_arguments: Loss and metrics.
+    """
+    measured = keras.Model(model.inputs, model.outputs)  # over the same weights
+    on_tensorflow = keras.config.backend() == "tensorflow"
+    measured.compile(jit_compile=False if on_tensorflow else "auto", **compile_arguments)
+    checking = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs=None: check())
+
+    def evaluate(dataset):
+        metrics = measured.evaluate(dataset, verbose=0, callbacks=[checking], return_dict=True)
+        return {name: float(value) for name, value in metrics.items()}
+
+    return evaluate
