@@ -31,7 +31,7 @@ def one_conversion_process():
     from keras_parc.lite import process
 
     with pytest.MonkeyPatch.context() as patch, process.conversion_process():
-        patch.setattr(process, "MOST_TASKS", 60)  # Small models leave less memory behind.
+        patch.setattr(process, "MAX_TASKS", 60)  # Small models leave less memory behind.
         yield
 
 

@@ -33,7 +33,13 @@ DOCUMENTED = [
 ROOMS = ("keras_parc", "keras_parc.data", "keras_parc.lite", "keras_parc.weights")
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+# Traces a training step, as tests/training/test_training_speed.py does with a smaller model.
+SLOW = ("keras_parc.training.rates",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in WITH_EXAMPLES]
+)
 def test_examples_run(name):
     """All that the source shows, but for those that say that they do not."""
     module = importlib.import_module(name)
