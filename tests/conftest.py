@@ -28,9 +28,10 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session", autouse=True)
 def one_conversion_process():
     """The conversions of all tests in one process: each of its own imports TensorFlow for 4 s."""
-    from keras_parc.lite.process import conversion_process
+    from keras_parc.lite import process
 
-    with conversion_process():
+    with pytest.MonkeyPatch.context() as patch, process.conversion_process():
+        patch.setattr(process, "MAX_TASKS", 60)  # Small models leave less memory behind.
         yield
 
 
@@ -64,56 +65,64 @@ def found_by_keras():
 
 
 @pytest.fixture(scope="session")
-def detector_files(tmp_path_factory):
+def detector_files():
     """The trained detector as a float and an int8 file, finished and raw."""
+    from shared import made_once
+
     import keras_parc
     import squares
 
-    folder, (model, _) = tmp_path_factory.mktemp("detectors"), squares.detector()
-    images, _, _ = squares.scenes(64, seed=0)
-    return {
-        (quantize, raw): keras_parc.to_tflite(
-            model,
-            folder / f"{quantize}_{raw}.tflite",
-            quantize=quantize,
-            calibration=images if quantize else None,
-            postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, max_boxes=10),
-            metadata=squares.METADATA,
-        )
-        for quantize in (None, "int8")
-        for raw in (False, True)
-    }
+    def export(folder):
+        model, _ = squares.detector()
+        images, _, _ = squares.scenes(64, seed=0)
+        for quantize, raw in kinds:
+            keras_parc.to_tflite(
+                model,
+                folder / f"{quantize}_{raw}.tflite",
+                quantize=quantize,
+                calibration=images if quantize else None,
+                postprocess=keras_parc.Postprocess(raw=raw, score_threshold=0.5, max_boxes=10),
+                metadata=squares.METADATA,
+            )
+
+    kinds = [(quantize, raw) for quantize in (None, "int8") for raw in (False, True)]
+    folder = made_once("detector_files", export)
+    return {(quantize, raw): folder / f"{quantize}_{raw}.tflite" for quantize, raw in kinds}
 
 
 @pytest.fixture(scope="session")
-def tiny_scenes(tmp_path_factory):
+def tiny_scenes():
     """Folder of prepared TFDS sets with `digit_scenes/tiny`."""
+    from shared import made_once
+
     from keras_parc.data.sources import open_source
 
-    folder = tmp_path_factory.mktemp("scenes")
-    open_source("digit_scenes/tiny", folder)
-    return folder
+    return made_once("scenes", lambda folder: open_source("digit_scenes/tiny", folder))
 
 
 @pytest.fixture(scope="session")
-def segmenter_files(tmp_path_factory):
+def segmenter_files():
     """The trained segmenter as files: float, int8, and int8 with an input of uint8."""
     import masks
+    from shared import made_once
 
     import keras_parc
 
-    folder, (images, _) = tmp_path_factory.mktemp("segmenters"), masks.images_and_masks(64, seed=0)
-    return {
-        (quantize, io): keras_parc.to_tflite(
-            masks.segmenter(),
-            folder / f"{quantize}_{io}.tflite",
-            quantize=quantize,
-            calibration=images if quantize else None,
-            io=io,
-            metadata=masks.METADATA,
-        )
-        for quantize, io in ((None, "float32"), ("int8", "float32"), ("int8", "uint8"))
-    }
+    def export(folder):
+        images, _ = masks.images_and_masks(64, seed=0)
+        for quantize, io_type in kinds:
+            keras_parc.to_tflite(
+                masks.segmenter(),
+                folder / f"{quantize}_{io_type}.tflite",
+                quantize=quantize,
+                calibration=images if quantize else None,
+                io=io_type,
+                metadata=masks.METADATA,
+            )
+
+    kinds = [(None, "float32"), ("int8", "float32"), ("int8", "uint8")]
+    folder = made_once("segmenter_files", export)
+    return {(quantize, io): folder / f"{quantize}_{io}.tflite" for quantize, io in kinds}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 A block after `<!-- not run: REASON -->` does not; its commands are still checked.
 """
 
+import pkgutil
 import re
 import shlex
 from dataclasses import dataclass
@@ -39,3 +40,21 @@ class Block:
 def blocks(guide: str) -> list[Block]:
     found = _BLOCK.findall((FOLDER / f"{guide}.md").read_text())
     return [Block(language, code, reason or None) for reason, language, code in found]
+
+
+def missing_names(code):
+    """The names that code imports or reads from keras_parc, and that are not there."""
+    names = re.findall(r"\bkeras_parc(?:\.\w+)+", code)
+    for module, imported in re.findall(
+        r"^\s*from (keras_parc[\w.]*) import ([^\n(]+)$", code, re.M
+    ):
+        names += [f"{module}.{name.split()[0]}" for name in imported.split(",")]
+    return [name for name in names if not _there(name)]
+
+
+def _there(name):
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True

@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+from shared import made_once
 
 import keras_parc
 from keras_parc.layers.blocks import conv_norm_act, inverted_residual
@@ -41,12 +42,23 @@ LEVELS["P5"] = "stage5_fusion_act"
 keras_parc.register_model(backbone, key="squares_backbone", levels=LEVELS, listed=False)
 
 
+def new_segmenter():
+    """Not trained, of output stride 8; of its rates, one sees past a map of 8 x 8."""
+    return keras_parc.DeepLabV3(backbone(), classes=3, output_stride=8, rates=(2, 6, 12), width=32)
+
+
 @functools.cache
 def segmenter():
-    """A trained one of output stride 8; of its rates, one sees past a map of 8 x 8."""
+    """A trained one; one process of the session trains it."""
+    folder, model = made_once("segmenter", _train), new_segmenter()
+    model.load_weights(folder / "model.weights.h5")
+    return model
+
+
+def _train(folder):
     keras.utils.set_random_seed(0)
-    model = keras_parc.DeepLabV3(backbone(), classes=3, output_stride=8, rates=(2, 6, 12))
-    model.compile(keras.optimizers.Adam(2e-3), loss=pixel_cross_entropy(), jit_compile=False)
+    model = new_segmenter()
+    model.compile(keras.optimizers.Adam(4e-3), loss=pixel_cross_entropy(), jit_compile=False)
     images, masks = images_and_masks(256, seed=0)
     model.fit(images, masks, batch_size=32, epochs=12, verbose=0)
-    return model
+    model.save_weights(folder / "model.weights.h5")

@@ -2,7 +2,7 @@
 
 As a command, for the tests that need processes of their own; each compares what it leaves behind:
 
-- `kills FOLDER SEED` trains in FOLDER/whole, and in FOLDER/killed with kills at random points.
+- `kills FOLDER SEED N` trains in FOLDER/whole, and in FOLDER/killed with N kills at random points.
 - `devices FOLDER` trains in FOLDER/one on one device, and in FOLDER/two on two virtual ones.
 - `host FOLDER NUMBER PORT` is one of two hosts that train in FOLDER.
 """
@@ -177,7 +177,7 @@ def _child(work) -> int:
     return process
 
 
-def kills(folder: Path, seed: int):
+def kills(folder: Path, seed: int, number: int):
     import tensorflow  # noqa: F401 (once, for all children)
 
     draw = random.Random(seed)
@@ -188,10 +188,10 @@ def kills(folder: Path, seed: int):
 
     assert os.waitpid(_child(lambda: run(folder / "whole")), 0)[1] == 0
     count = 0
-    for _ in range(10):
+    for _ in range(number):
         event = draw.randint(1, 12)
         count += os.waitpid(_child(lambda event=event: killed(event)), 0)[1] == signal.SIGKILL
-    for _ in range(2):  # from outside, whatever it is doing
+    for _ in range(number // 5):  # from outside, whatever it is doing
         process = _child(lambda: run(folder / "killed"))
         time.sleep(draw.uniform(0.5, 2.5))
         os.kill(process, signal.SIGKILL)

@@ -1,10 +1,12 @@
 """A detector of bright and dark squares, learned in seconds; images with squares."""
 
 import functools
+import json
 
 import keras
 import numpy as np
 from keras import ops
+from shared import made_once
 
 import keras_parc
 
@@ -47,7 +49,13 @@ def new_detector(classes=2):
 
 @functools.cache
 def detector():
-    """A trained one, and its losses by epoch."""
+    """A trained one, and its losses by epoch; one process of the session trains it."""
+    folder, model = made_once("detector", _train), new_detector()
+    model.load_weights(folder / "model.weights.h5")
+    return model, json.loads((folder / "losses.json").read_text())
+
+
+def _train(folder):
     keras.utils.set_random_seed(0)
     model = new_detector()
     losses = keras_parc.ssd_losses(model)
@@ -58,7 +66,8 @@ def detector():
     objects = keras_parc.ssd_targets(boxes, labels, classes=2, max_boxes=3)
     targets = {"boxes": objects, "scores": objects}
     history = model.fit(images, targets, batch_size=32, epochs=20, verbose=0).history["loss"]
-    return model, history
+    model.save_weights(folder / "model.weights.h5")
+    (folder / "losses.json").write_text(json.dumps(history))
 
 
 def overlap(found, expected) -> np.ndarray:

@@ -83,6 +83,7 @@ def model_input(model: Model, path: str | os.PathLike, size: tuple[int, int]) ->
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> from PIL import Image
         >>> Image.new("RGB", (300, 200), "blue").save(path)
         >>> model = keras.Sequential([keras.layers.Flatten()])  # nothing that takes pixels
         >>> model_input(model, path, (32, 32))[0, 0].tolist()  # BGR

@@ -5,27 +5,24 @@ import math
 
 import pytest
 
-import keras_parc
 import small_training  # noqa: F401 (registers the model "small")
+from keras_parc.models.registry import find_model
 from keras_parc.tasks.model_files import load_model
 from keras_parc.training import fit as fitting
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.recipes import RECIPES, Recipe
 from keras_parc.training.sampler import epoch_plan
 
 ARGUMENTS = [
-    *("train", "--recipe", "digit_scenes", "--set", "model=small", "--set", "epochs=2"),
+    *("train", "--recipe", "digit_scenes", "--set", "model=small", "--set", "epochs=1"),
     *("--set", "data=digit_scenes/tiny", "--set", "warm_up_steps=2"),
 ]
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-def test_train_stop_and_go_on(run_cli, data_dir, tmp_path, monkeypatch):
+def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    options = ("--data-dir", data_dir, "--checkpoint-steps", 4)
+    options = ["--data-dir", tiny_scenes, "--checkpoint-steps", 2]
+    for split in ("train_split=train[:128]", "validation_split=validation[:40]"):
+        options += ["--set", split]
     code, output, errors = run_cli(*ARGUMENTS, *options, "--out", whole)
     assert code == 0, errors
     assert "model.keras" in output
@@ -33,17 +30,17 @@ def test_train_stop_and_go_on(run_cli, data_dir, tmp_path, monkeypatch):
     after = fitting._Run.on_train_batch_end
 
     def terminate(self, *arguments, **keywords):
-        self.terminated = self.facts.epoch == 1 and self.facts.step == 5
+        self.terminated = self.facts.step == 2
         after(self, *arguments, **keywords)
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting._Run, "on_train_batch_end", terminate)
         code, _, errors = run_cli(*ARGUMENTS, *options, "--out", stopped)
     assert code == 75
-    assert "stopped after step 6 of epoch 2 of digit_scenes; the same command goes on" in errors
+    assert "stopped after step 3 of epoch 1 of digit_scenes; the same command goes on" in errors
     code, output, errors = run_cli(*ARGUMENTS, *options, "--out", stopped)
     assert code == 0, errors
-    assert "going on after step 6 of epoch 2" in output
+    assert "going on after step 3 of epoch 1" in output
     assert (whole / "history.csv").read_text() == (stopped / "history.csv").read_text()
     for a, b in zip(
         load_model(whole / "model.keras").get_weights(),
@@ -54,9 +51,11 @@ def test_train_stop_and_go_on(run_cli, data_dir, tmp_path, monkeypatch):
     assert (whole / "labels.txt").read_text().splitlines() == [str(digit) for digit in range(10)]
 
 
-def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tmp_path):
-    """ParC-Net-S as published but for the sizes, on the mock data of TFDS, which is noise."""
+@pytest.mark.parametrize("model", ["small", pytest.param("parc_net_s", marks=pytest.mark.slow)])
+def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tmp_path, model):
+    """As published but for the sizes, on the mock data of TFDS, which is noise."""
     settings = ("size=32", "short_side=36", "sizes=32,48", "batch=4", "replicas=2", "epochs=1")
+    settings += (f"model={model}",)
     options = [option for each in settings for option in ("--set", each)]
     out = tmp_path / "s"
     arguments = ("train", "--recipe", "parc_net_s_imagenet", *options, "--out", out)
@@ -64,7 +63,8 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     assert code == 0, errors
     assert "model.keras" in output
     recipe = Recipe.from_json((out / "recipe.json").read_text())
-    assert (recipe.data, recipe.model) == ("imagenet2012", "parc_net_s")
+    assert recipe.data == "imagenet2012"
+    assert (recipe.model == RECIPES["parc_net_s_imagenet"].model) == (model != "small")
     assert (recipe.mixed_precision, recipe.warm_up_steps) == ("float16", 3000)
     (row,) = json.loads((out / "result.json").read_text())["history"]
     assert row["loss"] == pytest.approx(math.log(1000), abs=2)  # of a guess
@@ -75,17 +75,17 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     updates = (row["learning_rate"] - recipe.start_rate) / rise
     assert updates == pytest.approx(round(updates), abs=1e-3)
     assert 0 <= round(updates) < steps
-    model = load_model(out / "model.keras")
-    assert model.output_shape == (None, 1000)
-    before = keras_parc.ParCNetS(input_shape=(32, 32, 3), include_preprocessing=True)
-    assert model.count_params() == before.count_params()
+    trained = load_model(out / "model.keras")
+    assert trained.output_shape == (None, 1000)
+    before = find_model(model).build(input_shape=(32, 32, 3), classes=1000)
+    assert trained.count_params() == before.count_params()
     assert len((out / "labels.txt").read_text().splitlines()) == 1000
 
 
 def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
     code, output, _ = run_cli(*ARGUMENTS, "--out", tmp_path / "x", "--show")
     assert code == 0
-    assert json.loads(output)["epochs"] == 2
+    assert json.loads(output)["epochs"] == 1
     assert not (tmp_path / "x").exists()
 
 
@@ -102,8 +102,8 @@ def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
         (["--set", "peak_rate=1e30"], "The loss is"),
     ],
 )
-def test_mistakes_end_in_one_line(run_cli, data_dir, tmp_path, arguments, message):
-    given = [*ARGUMENTS, "--data-dir", data_dir, "--out", tmp_path / "x", *arguments]
+def test_mistakes_end_in_one_line(run_cli, tiny_scenes, tmp_path, arguments, message):
+    given = [*ARGUMENTS, "--data-dir", tiny_scenes, "--out", tmp_path / "x", *arguments]
     code, _, errors = run_cli(*given)
     assert code == 2
     assert message in errors

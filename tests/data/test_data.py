@@ -93,20 +93,31 @@ def test_an_epoch_has_every_image_once(source, request):
     assert len(seen) == num_examples(name, "train", data_dir)
 
 
-@pytest.mark.parametrize("source", ["damaged", "imagenet"])
-def test_any_step_can_be_resumed(source, request):
+@pytest.mark.parametrize(
+    ("source", "steps"),
+    [
+        ("damaged", (5,)),
+        ("imagenet", (13,)),
+        pytest.param("damaged", (1, 13), marks=pytest.mark.slow),
+        pytest.param("imagenet", (1, 5), marks=pytest.mark.slow),
+    ],
+)
+def test_any_step_can_be_resumed(source, steps, request):
     root = request.getfixturevalue(source)
     name, data_dir = (root, None) if source == "damaged" else ("imagenet2012", root)
     settings = {"seed": 3, "epoch": 1, "data_dir": data_dir}
     schedule = [(32, 6), (48, 4), (64, 3), (32, 6), (48, 4)] * 3  # more than one epoch of imagenet
     whole = batches(name, "train", schedule=schedule, **settings)
     assert [x.shape for x, _ in whole] == [(b, side, side, 3) for side, b in schedule]
-    for step in (1, 5, 13):
+    for step in steps:
         rest = batches(name, "train", schedule=schedule, start_step=step, **settings)
         assert_equal_batches(whole[step:], rest)
 
 
-@pytest.mark.parametrize(("source", "shards"), [("damaged", 3), ("imagenet", 2)])
+@pytest.mark.parametrize(
+    ("source", "shards"),
+    [("damaged", 3), pytest.param("imagenet", 2, marks=pytest.mark.slow)],
+)
 def test_shards_together_are_the_whole_batch(source, shards, request):
     root = request.getfixturevalue(source)
     name, data_dir = (root, None) if source == "damaged" else ("imagenet2012", root)
@@ -303,6 +314,15 @@ def test_wrong_arguments(folder, change, words):
 # --- augmentation, rate -----------------------------------------------------------------------
 
 
+SIZED = {"schedule": [(32, 8), (48, 6)], "one_hot": True}
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """Batches that nothing changes."""
+    return batches(folder, "train", **SIZED)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -315,10 +335,8 @@ def test_wrong_arguments(folder, change, words):
     ],
     ids=lambda options: "+".join(options),
 )
-def test_augmentation_changes_images_and_mixes_labels(folder, options):
-    settings = {"schedule": [(32, 8), (48, 6)], "one_hot": True}
-    plain = batches(folder, "train", **settings)
-    augmented = batches(folder, "train", augmentation=Augmentation(**options), **settings)
+def test_augmentation_changes_images_and_mixes_labels(folder, plain, options):
+    augmented = batches(folder, "train", augmentation=Augmentation(**options), **SIZED)
     for (images, labels), (other, other_labels) in zip(plain, augmented, strict=True):
         assert other.shape == images.shape
         assert np.isfinite(other).all()

@@ -169,6 +169,7 @@ def test_category_ids_of_coco(coco):
 # --- order, resuming, shards ------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_data.py has the same of images, which boxes travel with.
 def test_epochs_and_seeds_change_the_batches_and_nothing_else_does(coco):
     settings = {"source": "coco/2017", "split": "train", "data_dir": coco}
     first = batches(**settings, seed=1, epoch=2)
@@ -178,9 +179,16 @@ def test_epochs_and_seeds_change_the_batches_and_nothing_else_does(coco):
     assert len(first) == 44 // 4
 
 
-@pytest.mark.parametrize(("source", "steps"), [("coco/2017", (1, 14)), ("digit_scenes/tiny", (8,))])
-def test_any_step_can_be_resumed(source, steps, coco):
-    data_dir = coco if source == "coco/2017" else None
+@pytest.mark.parametrize(
+    ("source", "steps"),
+    [
+        ("coco/2017", (14,)),
+        pytest.param("coco/2017", (1, 7), marks=pytest.mark.slow),
+        pytest.param("digit_scenes/tiny", (8,), marks=pytest.mark.slow),
+    ],
+)
+def test_any_step_can_be_resumed(source, steps, coco, tiny_scenes):
+    data_dir = coco if source == "coco/2017" else tiny_scenes
     settings = {"seed": 3, "epoch": 1, "data_dir": data_dir}
     schedule = [(32, 6), (48, 4), (64, 3), (32, 6), (48, 4)] * 3  # more than one epoch of COCO here
     whole = batches(source, "train", schedule=schedule, **settings)
@@ -190,6 +198,7 @@ def test_any_step_can_be_resumed(source, steps, coco):
         assert_equal_batches(whole[step:], rest)
 
 
+@pytest.mark.slow  # test_data.py has the same of images, which boxes travel with.
 def test_shards_together_are_the_whole_batch(coco):
     whole = batches("coco/2017", "train", batch=8, data_dir=coco)
     parts = [

@@ -1,7 +1,7 @@
 """Every example in a docstring runs, and every public name has one and a place in the reference."""
 
 import doctest
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -11,11 +11,18 @@ import pytest
 
 import keras_parc
 
-MODULES = [
-    name
-    for _, name, _ in pkgutil.walk_packages(keras_parc.__path__, "keras_parc.")
-    if name != "keras_parc.cli.main"
-]
+MODULES = [name for _, name, _ in pkgutil.walk_packages(keras_parc.__path__, "keras_parc.")]
+
+
+def shown(name: str) -> int:
+    """How many examples the source of a module shows."""
+    path = Path(importlib.util.find_spec(name).origin)
+    return len(re.findall(r"(?m)^\s*>>> ", path.read_text()))
+
+
+# In a function's docstring that it puts together for others, which run theirs.
+TEMPLATES = ("keras_parc.models.convnet",)
+WITH_EXAMPLES = [name for name in MODULES if shown(name) and name not in TEMPLATES]
 PAGES = Path(__file__).parents[2] / "docs/api"
 # What the pages of the reference name, as in `::: keras_parc.ParCV`.
 DOCUMENTED = [
@@ -26,10 +33,30 @@ DOCUMENTED = [
 ROOMS = ("keras_parc", "keras_parc.data", "keras_parc.lite", "keras_parc.weights")
 
 
-@pytest.mark.parametrize("name", MODULES)
+# Traces a training step, as tests/training/test_training_speed.py does with a smaller model.
+SLOW = ("keras_parc.training.rates",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in WITH_EXAMPLES]
+)
 def test_examples_run(name):
+    """All that the source shows, but for those that say that they do not."""
     module = importlib.import_module(name)
-    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+    skipped = Path(module.__file__).read_text().count("# doctest: +SKIP")
+    results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert results.failed == 0
+    assert results.attempted >= shown(name) - skipped
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in WITH_EXAMPLES])
+def test_examples_of_docstrings_that_are_put_together_run(name):
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
+
+
+def test_most_modules_show_examples():
+    assert len(WITH_EXAMPLES) > 50
+    assert sum(map(shown, WITH_EXAMPLES)) > 300
 
 
 def _public(name: str) -> dict[str, object]:

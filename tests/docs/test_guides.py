@@ -7,7 +7,7 @@ import pkgutil
 import re
 
 import pytest
-from guides import FOLDER, GUIDES, REASONS, blocks
+from guides import FOLDER, GUIDES, REASONS, blocks, missing_names
 
 from keras_parc.lite import rewrite
 
@@ -15,6 +15,7 @@ from keras_parc.lite import rewrite
 DOWNLOAD = 'weights="imagenet"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES)
 def test_blocks_run(guide, run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -33,13 +34,14 @@ def test_blocks_run(guide, run_cli, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_what_does_not_run_is_at_least_right(guide, run_cli, tmp_path):
+def test_every_block_is_at_least_right(guide, run_cli, tmp_path, monkeypatch):
+    """Of all blocks, also of those that run: they compile, and commands understand their words."""
+    monkeypatch.chdir(tmp_path)
     for block in blocks(guide):
-        if not block.not_run:
-            continue
-        assert block.not_run in REASONS
+        assert block.not_run is None or block.not_run in REASONS
         if block.language == "python":
             compile(block.code, guide, "exec")
+            assert missing_names(block.code) == []
         for words in block.commands:
             if "keras-parc" not in words:
                 continue
@@ -48,6 +50,12 @@ def test_what_does_not_run_is_at_least_right(guide, run_cli, tmp_path):
             check = "--show" if arguments[0] == "train" else "--help"
             code, _, errors = run_cli(*arguments, check)
             assert code == 0, errors
+
+
+def test_a_name_that_is_not_there_is_noticed():
+    code = "import keras_parc\nfrom keras_parc.data import digit_scene, no_scene as x\n"
+    code += "keras_parc.ParCNetXS()\nkeras_parc.ParCNetM()\n"
+    assert missing_names(code) == ["keras_parc.ParCNetM", "keras_parc.data.no_scene"]
 
 
 def test_a_guide_with_no_block_is_not_taken_for_one_that_runs():

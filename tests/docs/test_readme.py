@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from guides import missing_names
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,9 +20,21 @@ def test_tables_are_up_to_date():
     assert done.returncode == 0, done.stderr
 
 
-def test_python_examples_run(tmp_path):
+def python_examples():
+    """Each goes on where the one before ended."""
     parts = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    code = "\n".join(parts)  # Each goes on where the one before ended.
+    return "\n".join(parts)
+
+
+def test_python_examples_compile_and_name_what_is_there():
+    compile(python_examples(), "README.md", "exec")
+    assert "keras_parc." in python_examples()
+    assert missing_names(python_examples()) == []
+
+
+@pytest.mark.slow
+def test_python_examples_run(tmp_path):
+    code = python_examples()
     # Three models train one step each: to trace it would take minutes.
     assert code.count("jit_compile=False") == 3
     code = code.replace("jit_compile=False", "run_eagerly=True")

@@ -1,5 +1,7 @@
 """ParC layers: the equations, sizes, errors, serialization, precision, on every backend."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -219,5 +221,13 @@ def test_dense_initial_values_count_all_taps():
 
 
 def test_public_names():
-    for name in keras_parc.__all__:
-        assert hasattr(keras_parc, name)
+    """`__all__` is sorted, names no module, and leaves out nothing that the package offers."""
+    offered = {
+        name
+        for name, value in vars(keras_parc).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert set(keras_parc.__all__) == offered
+    assert list(keras_parc.__all__) == sorted(keras_parc.__all__)
+    defined = {vars(keras_parc)[name].__module__.partition(".")[0] for name in offered}
+    assert defined == {"keras_parc"}

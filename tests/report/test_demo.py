@@ -7,10 +7,12 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 import keras_parc
 from keras_parc.data import digit_scene
+from keras_parc.models.tiny import parc_net_tiny
 from keras_parc.report import demo
 from keras_parc.report.demo import demo_settings, run_demo
 from keras_parc.support.files import add_rows, read_rows, replacing
@@ -23,16 +25,48 @@ from keras_parc.training.fit import Interrupted
 
 
 @pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """What `run_demo` leaves behind for `predict` and `export`, of a model that learnt nothing."""
+    folder = tmp_path_factory.mktemp("files")
+    labels = [str(digit) for digit in range(10)]
+    model = parc_net_tiny(input_shape=(48, 48, 3), classes=10, include_preprocessing=True)
+    model.save(folder / "model.keras")
+    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
+    images = np.stack([digit_scene(i, "train").image[8:56, 8:56] for i in range(20)])
+    for name, quantize in (("fp32", None), ("int8", "int8")):
+        keras_parc.to_tflite(
+            model,
+            folder / f"model_{name}.tflite",
+            quantize=quantize,
+            calibration=images.astype("float32"),
+            metadata=keras_parc.Metadata(labels=labels),
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
 def report_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     run_demo(folder, demo_settings(quick=True))
     return folder
 
 
+@pytest.mark.slow
 def test_report(report_folder):
     report = json.loads((report_folder / "report.json").read_text())
     assert set(report["accuracy"]) == {"keras", "fp32", "int8"}
-    assert all(0 <= value <= 1 for value in report["accuracy"].values())
+    recipe = demo_settings(quick=True).recipe
+    scenes = tfds.load(recipe.data, split="test", data_dir=report_folder / "data")
+    scenes = list(tfds.as_numpy(scenes))
+    images = np.stack([scene["image"] for scene in scenes])
+    labels = np.array([scene["label"] for scene in scenes])
+    models = {"keras": keras.models.load_model(report_folder / "model.keras")}
+    for name in ("fp32", "int8"):
+        models[name] = keras_parc.TFLiteModel(report_folder / f"model_{name}.tflite")
+    for name, model in models.items():
+        guesses = class_scores(model, images).argmax(1)
+        assert report["accuracy"][name] == pytest.approx(np.mean(guesses == labels)), name
+    assert report["settings"]["test_scenes"] == len(scenes) > 50
     assert report["agreement_with_keras"]["fp32"] == 1.0
     for name in ("fp32", "int8"):
         path = report_folder / f"model_{name}.tflite"
@@ -53,6 +87,7 @@ def test_demo_of_a_task_that_is_none(tmp_path, run_cli):
     assert "`task` must be one of classification" in errors
 
 
+@pytest.mark.slow
 def test_files_of_the_report_agree_with_keras(report_folder):
     """The accuracy is that of the files: the saved model gives the reported scores."""
     images = np.stack([digit_scene(i, "test").image[8:56, 8:56] for i in range(8)])
@@ -63,28 +98,28 @@ def test_files_of_the_report_agree_with_keras(report_folder):
 
 
 @pytest.mark.parametrize("kind", ["model.keras", "model_fp32.tflite", "model_int8.tflite"])
-def test_predict_command(report_folder, kind, tmp_path, run_cli):
+def test_predict_command(files, kind, tmp_path, run_cli):
     paths = [tmp_path / "a.png", tmp_path / "b.jpg"]
     for index, path in enumerate(paths):
         Image.fromarray(digit_scene(index, "test").image).save(path)
-    code, output, errors = run_cli("predict", report_folder / kind, *paths, "--json", "--top", "2")
+    code, output, errors = run_cli("predict", files / kind, *paths, "--json", "--top", "2")
     assert code == 0, errors
     results = json.loads(output)
     assert [each["image"] for each in results] == [str(path) for path in paths]
     assert all(len(each["guesses"]) == 2 for each in results)
     assert all(each["guesses"][0]["class"] in "0123456789" for each in results)
-    assert "guess 1" in run_cli("predict", report_folder / kind, paths[0])[1]
+    assert "guess 1" in run_cli("predict", files / kind, paths[0])[1]
 
 
-def test_predict_says_what_is_wrong(report_folder, tmp_path, run_cli):
-    model = report_folder / "model_int8.tflite"
+def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
+    model = files / "model_int8.tflite"
     text, truncated = tmp_path / "notes.png", tmp_path / "half.png"
     text.write_text("not an image")
     digit = tmp_path / "digit.png"
     Image.fromarray(digit_scene(0, "test").image).save(digit)
     truncated.write_bytes(digit.read_bytes()[:200])
     broken = tmp_path / "broken.keras"
-    broken.write_bytes((report_folder / "model.keras").read_bytes()[:5000])
+    broken.write_bytes((files / "model.keras").read_bytes()[:5000])
     fake = tmp_path / "fake.tflite"
     fake.write_bytes(b"0123456789")
     short = tmp_path / "short.tflite"
@@ -132,15 +167,15 @@ def test_images_are_cut_from_the_centre(tmp_path):
     np.testing.assert_array_equal(exact, picture.astype("float32"))
 
 
-def test_export_command(report_folder, tmp_path, run_cli):
+def test_export_command(files, tmp_path, run_cli):
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in range(12):
         Image.fromarray(digit_scene(index, "train").image).save(photos / f"{index}.png")
     out, noise = tmp_path / "small.tflite", tmp_path / "noise.csv"
     code, output, errors = run_cli(
-        *("export", report_folder / "model.keras", out, "--quantize", "int8"),
-        *("--calibration", photos, "--labels", report_folder / "labels.txt", "--explain", noise),
+        *("export", files / "model.keras", out, "--quantize", "int8"),
+        *("--calibration", photos, "--labels", files / "labels.txt", "--explain", noise),
         *("--description", "Digits", "--author", "me", "--licence", "MIT", "--model-version", "2"),
     )
     assert code == 0, errors
@@ -151,7 +186,7 @@ def test_export_command(report_folder, tmp_path, run_cli):
     assert list(found.labels) == [str(digit) for digit in range(10)]
     about = found.description, found.author, found.licence, found.version
     assert about == ("Digits", "me", "MIT", "2")
-    model = report_folder / "model.keras"
+    model = files / "model.keras"
     before = out.read_bytes()
     broken, empty = tmp_path / "broken.keras", tmp_path / "empty"
     broken.write_bytes(model.read_bytes()[:1000])

@@ -84,14 +84,32 @@ def test_the_recipe_gives_the_head_its_rate():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
+@pytest.fixture
+def train_command(run_cli, tiny_scenes):
+    """A short run of the command; the status, output and errors."""
     arguments = ["train", "--recipe", "digit_scenes_segmentation", "--data-dir", tiny_scenes]
-    settings = (*SETTINGS, "data=digit_scenes/tiny", "train_split=train[:96]", "epochs=1")
+    settings = (*SETTINGS, "data=digit_scenes/tiny", "train_split=train[:48]", "epochs=1")
     for setting in (*settings, "validation_split=validation[:40]"):
         arguments += ["--set", setting]
-    arguments += ["--checkpoint-steps", 2]
+    return lambda out: run_cli(*arguments, "--checkpoint-steps", 2, "--out", out)
+
+
+def test_train_and_evaluate(train_command, run_cli, tiny_scenes, tmp_path):
+    code, _, errors = train_command(tmp_path)
+    assert code == 0, errors
+    assert (tmp_path / "labels.txt").read_text().splitlines()[:2] == ["background", "0"]
+    code, printed, errors = run_cli(
+        *("evaluate", tmp_path / "model.keras", "--dataset", "digit_scenes/tiny"),
+        *("--split", "validation[:40]", "--data-dir", tiny_scenes),
+    )
+    assert code == 0, errors
+    assert "miou" in printed
+
+
+@pytest.mark.slow
+def test_train_stop_and_go_on(train_command, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    code, _, errors = run_cli(*arguments, "--out", whole)
+    code, _, errors = train_command(whole)
     assert code == 0, errors
     after = fitting._Run.on_train_batch_end
 
@@ -101,22 +119,15 @@ def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting._Run, "on_train_batch_end", terminate)
-        code, _, errors = run_cli(*arguments, "--out", stopped)
+        code, _, errors = train_command(stopped)
     assert code == 75
     assert "stopped after step 4 of epoch 1" in errors
-    code, _, errors = run_cli(*arguments, "--out", stopped)
+    code, _, errors = train_command(stopped)
     assert code == 0, errors
     assert (whole / "history.csv").read_text() == (stopped / "history.csv").read_text()
     models = [load_model(each / "model.keras") for each in (whole, stopped)]
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (whole / "labels.txt").read_text().splitlines()[:2] == ["background", "0"]
-    code, printed, errors = run_cli(
-        *("evaluate", whole / "model.keras", "--dataset", "digit_scenes/tiny"),
-        *("--split", "validation[:40]", "--data-dir", tiny_scenes),
-    )
-    assert code == 0, errors
-    assert "miou" in printed
 
 
 def test_what_is_measured_after_an_epoch():

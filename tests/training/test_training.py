@@ -53,10 +53,11 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-def test_ten_kills_change_no_bit(tmp_path):
-    output = finished(start(tmp_path, "kills", 1))
-    assert "kills: 10" in output
+@pytest.mark.parametrize("number", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_change_no_bit(number, tmp_path):
+    seed = {2: 13, 10: 1}[number]
+    output = finished(start(tmp_path, "kills", seed, number))
+    assert f"kills: {number}" in output
     assert "in the middle of a checkpoint" in output
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
     assert list((tmp_path / "killed").rglob(".????????.*")) == []
@@ -114,6 +115,8 @@ def test_sigterm_saves_and_the_same_call_goes_on(changes, tmp_path):
 def test_results_are_written_down(whole):
     history = rows(whole)
     assert [row["epoch"] for row in history] == [1, 2]
+    assert history[1]["loss"] < history[0]["loss"]
+    assert history[1]["val_loss"] < history[0]["val_loss"]
     assert set(history[0]) == {
         *("epoch", "loss", "top1", "top5", "learning_rate"),
         *("val_loss", "val_top1", "val_top5"),

@@ -32,6 +32,7 @@ def classify(
     Example:
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/photo.png"
+        >>> from PIL import Image
         >>> Image.new("RGB", (300, 200), "white").save(path)
         >>> image = keras.Input((32, 32, 3))
         >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
