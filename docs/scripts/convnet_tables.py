@@ -2,23 +2,35 @@
 
 from tables import medians, read, size, table
 
-# Time of the ParC model relative to the plain one in the paper's Table 3 (24 to 27 ms, 47 to 48).
-MODELS = {
-    "ParCResNet50": ("resnet50", "equal"),
-    "ParCMobileNetV2": ("mobilenet_v2", f"{27 / 24:.2f}"),
-    "ParCConvNeXtXT": ("convnext_xt", f"{48 / 47:.2f}"),
-}
+import keras_parc
+from experiments.paper.rows import MODELS
 
 
 def convnets() -> str:
     """Size of each model, and its time relative to the same model without ParC."""
     times = medians(read("convnets.csv"))
     rows = []
-    for function, (name, in_paper) in MODELS.items():
+    entries = keras_parc.list_models("classification", listed=True)
+    for entry in sorted(entries, key=lambda entry: _place_in_paper(entry.name)):
+        if "plain" not in entry.variants:
+            continue
+        plain, parc = (row for row in MODELS if row.function == entry.name)
         ratios = [
-            times[f"parc_{name}_224_rewritten_{dtype}"] / times[f"{name}_224_rewritten_{dtype}"]
+            times[f"{parc.files}_224_rewritten_{dtype}"]
+            / times[f"{plain.files}_224_rewritten_{dtype}"]
             for dtype in ("fp32", "int8")
         ]
-        rows.append([*size(function), *(f"{ratio:.2f}" for ratio in ratios), in_paper])
+        in_paper = parc.milliseconds / plain.milliseconds
+        rows.append(
+            [
+                *size(entry),
+                *(f"{ratio:.2f}" for ratio in ratios),
+                "equal" if in_paper == 1 else f"{in_paper:.2f}",
+            ]
+        )
     head = ["model", "parameters", "multiply-adds, 224x224", "time / plain, fp32", "int8", "paper"]
     return table(head, rows)
+
+
+def _place_in_paper(function: str) -> int:
+    return [row.function for row in MODELS].index(function)

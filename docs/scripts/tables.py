@@ -21,8 +21,8 @@ def medians(rows: list[dict[str, str]]) -> dict[str, float]:
     return {Path(row["model"]).stem: float(row["median_ms"]) for row in rows}
 
 
-def size(name: str) -> list[str]:
-    """Name, parameters and multiply-adds of a model of the zoo, as cells."""
-    model = getattr(keras_parc, name)()
+def size(entry: keras_parc.ModelEntry) -> list[str]:
+    """Name, parameters and multiply-adds of a registered model, as cells."""
+    model = entry.build()
     count = sum(math.prod(v.shape) for v in model.trainable_variables)
-    return [f"`{name}`", f"{count:,}", f"{keras_parc.count_macs(model) / 1e6:,.0f} M"]
+    return [f"`{entry.name}`", f"{count:,}", f"{keras_parc.count_macs(model) / 1e6:,.0f} M"]

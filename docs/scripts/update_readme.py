@@ -21,24 +21,23 @@ from tables import RESULTS, size, table
 import keras_parc
 from experiments.paper import tables as paper_tables
 from experiments.paper.ablation import summary
+from experiments.paper.rows import MODELS
 from experiments.paper.run import read_costs
 from keras_parc.support.files import read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
-# Accuracy as published: ParC-Net's paper, Table 1; no XS and H there.
-MODELS = {
-    "ParCNetXS": "",
-    "ParCNetS": "78.6",
-    "ParCNetH": "",
-    "MobileViTS": "78.4",
-}
 
 
 def models() -> str:
+    """The classifiers that are no ConvNet with ParC put in, ParC-Net first."""
     head = ["model", "parameters", "multiply-adds, 256x256", "ImageNet top-1 in the paper"]
-    return table(head, [[*size(name), accuracy] for name, accuracy in MODELS.items()])
+    published = {row.function: str(row.top1) for row in MODELS if not row.plain}
+    entries = keras_parc.list_models("classification", listed=True)
+    entries = [entry for entry in entries if "plain" not in entry.variants]
+    entries.sort(key=lambda entry: entry.family != "parc_net")
+    return table(head, [[*size(entry), published.get(entry.name, "")] for entry in entries])
 
 
 def presets() -> str:

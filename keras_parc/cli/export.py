@@ -33,7 +33,7 @@ def export(
         Path | None, typer.Option(help="Class names, one a line: written into the file.")
     ] = None,
     description: Annotated[
-        str, typer.Option(help="What the model does; with --labels, as the next three.")
+        str, typer.Option(help="What the model does: written into the file, as the next three.")
     ] = "",
     author: Annotated[str, typer.Option(help="Who made the model.")] = "",
     model_version: Annotated[str, typer.Option(help='Its version, such as "1.0".')] = "",
@@ -62,9 +62,8 @@ def export(
 
     about = {"description": description, "author": author, "licence": licence}
     about["version"] = model_version
-    if labels is None and any(about.values()):
-        raise ValueError("A description goes into the file with the class names: add --labels.")
-    names = read_labels(labels) if labels else None
+    described = labels is not None or any(about.values())
+    names = read_labels(labels) if labels else ()
     loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
@@ -79,7 +78,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        metadata=Metadata(labels=names, name=loaded.name, **about) if names else None,
+        metadata=Metadata(labels=names, name=loaded.name, **about) if described else None,
         explain_csv=explain,
         fine_tune=fine_tune,
         console=Console(stderr=True),

@@ -138,7 +138,7 @@ def register_model(
 def list_models(
     task: str | None = None, family: str | None = None, listed: bool | None = None
 ) -> tuple[ModelEntry, ...]:
-    """All models, in the order in which they were registered.
+    """All models: those of this package by file, then others in the order of registration.
 
     Args:
         task: Only those of this task.
@@ -151,9 +151,15 @@ def list_models(
         ['ParCNetXS', 'ParCNetS', 'ParCNetH']
     """
     _load_all()
+
+    def own_first(entry):
+        module = entry.build.__module__
+        own = module.startswith("keras_parc.models.")
+        return (not own, module if own else "")
+
     return tuple(
         entry
-        for entry in _ENTRIES.values()
+        for entry in sorted(_ENTRIES.values(), key=own_first)
         if task in (None, entry.task)
         and family in (None, entry.family)
         and listed in (None, entry.listed)
