@@ -9,8 +9,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all benchmark benchmark-heads benchmark-train paper test-torch test-runtimes test-arm \
-  test-web test-mediapipe runtimes lint format readme docs notebooks lock clean
+.PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train paper \
+  test-torch test-runtimes test-arm test-web test-mediapipe runtimes lint format readme docs \
+  notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc demo --out report
@@ -23,6 +24,10 @@ test: $(VENV)/.installed lint
 test-all: $(VENV)/.installed lint
 	$(BIN)/python -m pytest $(TWO)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(TWO) -m any_backend
+
+# Whether the tests notice the deliberate mistakes of tests/mistakes/.
+mutations: $(VENV)/.installed
+	$(BIN)/python tests/mutations.py
 
 # PyTorch is large and no dependency; this installs it into the same environment.
 test-torch: $(VENV)/.installed

@@ -221,13 +221,13 @@ def test_dense_initial_values_count_all_taps():
 
 
 def test_public_names():
-    """`__all__` is sorted, names no module, and leaves out nothing that the package offers."""
-    offered = {
-        name
-        for name, value in vars(keras_parc).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert set(keras_parc.__all__) == offered
-    assert list(keras_parc.__all__) == sorted(keras_parc.__all__)
-    defined = {vars(keras_parc)[name].__module__.partition(".")[0] for name in offered}
-    assert defined == {"keras_parc"}
+    """Each is of this package, no listed model is left out, and there is no other."""
+    for name in keras_parc.__all__:
+        thing = getattr(keras_parc, name)
+        module = thing.__name__ if inspect.ismodule(thing) else thing.__module__
+        assert module.split(".")[0] == "keras_parc", name
+    models = {entry.name for entry in keras_parc.list_models(listed=True)}
+    assert len(models) >= 9
+    assert models <= set(keras_parc.__all__)
+    with pytest.raises(AttributeError):
+        _ = keras_parc.ParCNetM

@@ -108,12 +108,15 @@ def test_a_seed_gives_the_same_weights_in_every_process():
 SIZES = [(32, 32), (33, 47), (64, 96), (100, 36)]
 SIZES_OF_CONVNETS = [(32, 32), (100, 45)]
 FAST = ((33, 47), (100, 45))  # neither side is that of a base kernel
+SMALLER = (ParCNetXS, MobileViTS, ParCMobileNetV2, ParCConvNeXtXT)
 
 
 @pytest.mark.parametrize(
     ("build", "size"),
     [
-        pytest.param(build, size, marks=[] if size in FAST else pytest.mark.slow)
+        pytest.param(
+            build, size, marks=[] if size in FAST and build in SMALLER else pytest.mark.slow
+        )
         for builds, sizes in (((ParCNetXS, MobileViTS), SIZES), (CONVNETS, SIZES_OF_CONVNETS))
         for build in builds
         for size in sizes
@@ -142,7 +145,12 @@ def test_weights_fit_every_size(build):
 
 
 @pytest.mark.parametrize(
-    ("build", "channels"), [(ParCResNet50, 2048), (ParCMobileNetV2, 1280), (ParCConvNeXtXT, 384)]
+    ("build", "channels"),
+    [
+        pytest.param(ParCResNet50, 2048, marks=pytest.mark.slow),
+        (ParCMobileNetV2, 1280),
+        (ParCConvNeXtXT, 384),
+    ],
 )
 def test_arguments_of_the_convnets(build, channels):
     bare = build(include_top=False, input_shape=(64, 100, 3), pooling=None)

@@ -165,7 +165,16 @@ BACKBONES = [
 ]
 
 
-@pytest.mark.parametrize(("build", "options"), BACKBONES)
+FAST = (keras_parc.ParCNetXS, mobilenet)
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        pytest.param(build, options, marks=[] if build in FAST else pytest.mark.slow)
+        for build, options in BACKBONES
+    ],
+)
 def test_any_backbone_and_size(build, options, tmp_path):
     """Anchors fit the outputs of a rectangle, whether the sides were known or not."""
     if "projections" in options:
