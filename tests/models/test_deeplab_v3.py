@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from registered import register_for_test
 
 import keras_parc
 from keras_parc.layers.blocks import conv_norm_act, inverted_residual
@@ -138,7 +139,7 @@ def test_a_backbone_built_for_the_stride_is_taken():
     np.testing.assert_array_equal(numpy(asked(image)), numpy(built(image)))
 
 
-def test_dilation_makes_the_same_features_denser():
+def test_dilation_makes_the_same_features_denser(monkeypatch):
     """Every second (fourth) feature of a dilated encoder is what the backbone gives there."""
     image = keras.Input((64, 96, 3))
     x = conv_norm_act(image, 4, 3, 2, name="stem")
@@ -148,6 +149,9 @@ def test_dilation_makes_the_same_features_denser():
         x = inverted_residual(x, 6, 1, f"stage{stage}_ir2")
         x = conv_norm_act(x, 6, 3, name=f"stage{stage}_fusion")
     backbone = keras.Model(image, x)
+    levels = {"P2": "stage2_ir1_project_bn"}
+    levels |= {f"P{stage}": f"stage{stage}_fusion_act" for stage in (3, 4, 5)}
+    register_for_test(monkeypatch, lambda: backbone, "plain_stages", levels=levels)
     x = pictures(2, 64, 96, 3)
     coarse = numpy(keras_parc.features(backbone)(x)["P5"])
     for stride, step in ((16, 2), (8, 4)):

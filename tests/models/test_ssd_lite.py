@@ -11,7 +11,7 @@ from keras import ops
 import keras_parc
 import squares
 from keras_parc.models import boxes
-from keras_parc.models import ssd_losses as ssd_loss
+from keras_parc.models import losses as loss_classes
 from keras_parc.weights import names
 from keras_parc.weights.names import load_state_dict
 from reference import TOLERANCE, error, image, outputs, state_dict
@@ -130,7 +130,7 @@ def test_mistakes_are_noticed(monkeypatch):
             patched.setattr(boxes, name, value)
             assert not same_matching(golden, anchors)
     assert not same_matching(golden, golden["anchors"])  # x before y
-    monkeypatch.setattr(ssd_loss, "NEGATIVES", 2)
+    monkeypatch.setattr(loss_classes, "NEGATIVES", 2)
     assert error(sum(losses(256, found(256)).values()), golden["loss"]) > TOLERANCE
 
 
@@ -281,7 +281,12 @@ def test_wrong_arguments():
         keras_parc.ssd_anchors(detector(256), (320, 320))
     with pytest.raises(ValueError, match=r"There are 5 anchors, the outputs are"):
         keras_parc.detections(found(256), np.zeros((5, 4)))
-    for options in ({"score_threshold": 2}, {"iou_threshold": -1}, {"per_class": 0}, {"most": 0}):
+    for options in (
+        {"score_threshold": 2},
+        {"iou_threshold": -1},
+        {"per_class": 0},
+        {"max_boxes": 0},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             keras_parc.detections({}, np.zeros((5, 4)), **options)
 

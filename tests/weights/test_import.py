@@ -35,7 +35,8 @@ def test_golden_logits_through_a_file(name, legacy, tmp_path):
     checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "new" / "out.weights.h5"
     checkpoint.write_bytes(golden_file(name, legacy))
     import_checkpoint(checkpoint, MODELS[name], out)
-    build = functools.partial(getattr(keras_parc, MODELS[name]), classifier_activation=None)
+    options = {"classifier_activation": None, "include_preprocessing": False}
+    build = functools.partial(getattr(keras_parc, MODELS[name]), **options)
     model = build(weights=out, input_shape=(192, 192, 3))
     assert error(logits(model), outputs(name)["S192/logits"]) <= TOLERANCE
     assert [path.name for path in out.parent.iterdir()] == [out.name]
@@ -69,7 +70,9 @@ def test_a_detector_through_a_file(run_cli, tmp_path):
         code, printed, _ = run_cli("import", checkpoint, out, "--model", "SSDParCNetS")
         assert code == 0
         assert f"classes={classes})" in printed
-        line = printed.split("load it with ")[1].replace(")", ", input_shape=(256, 256, 3))")
+        line = printed.split("load it with ")[1].replace(
+            ")", ", input_shape=(256, 256, 3), include_preprocessing=False)"
+        )
         model = eval(line, {"keras_parc": keras_parc})
         found = model(image(256), training=False)
         expected = outputs("ssd_parcnet_s")["S256/scores"][..., : classes + 1]
@@ -127,7 +130,7 @@ def test_mistakes_end_in_one_line(run_cli, ten_classes, tmp_path):
         assert not out.exists()
 
     fails("There is no checkpoint", tmp_path / "none.pt")
-    fails("There is no model 'ParCNetM'; there are DeepLabV3ParCNetS,", model="ParCNetM")
+    fails("There is no model 'ParCNetM'. Did you mean 'ParCNetS'? There are", model="ParCNetM")
     fails("must end in .weights.h5", target=tmp_path / "out.h5")
     fails("classifier.fc.weight: (10, 640) for", model="ParCNetH")
     hostile = tmp_path / "hostile.pt"
