@@ -34,7 +34,7 @@ def tiled(x, kernel, axis):
 
 
 def split(x, kernel, axis, taps=8):
-    """`tiled`, by kernels of at most so many taps whose results are added."""
+    """`tiled`, by several kernels of a limited number of taps whose results are added."""
     side, wrapped, total = x.shape[axis], _tiled(x, axis), 0
     for start in range(0, side, taps):
         part = kernel[start : start + taps]

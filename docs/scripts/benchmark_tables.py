@@ -94,9 +94,10 @@ def headline() -> str:
     plain, vit = (own[name] for name, *_ in RATIOS)
     int8 = own["ParC-Net-S int8 / MobileViT-S fp32"][1]
     return (
-        f"Time of ParC-Net-S, 256x256, one thread, {facts['machine']}: in int8 **{plain[1]}** of "
-        f"its own plain conversion's, **{int8}** of MobileViT-S in float32, and in float32 "
-        f"**{vit[0]}** of that ([all figures](#speed))."
+        f"ParC-Net-S at 256x256 on one thread of an {facts['machine']}: its int8 file takes "
+        f"**{plain[1]}** of the time of a plain int8 conversion and **{int8}** of that of "
+        f"MobileViT-S in float32; its float32 file takes **{vit[0]}** of the latter "
+        f"([all figures](#speed))."
     )
 
 

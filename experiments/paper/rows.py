@@ -1,6 +1,6 @@
 """The rows of the paper's tables, with what it publishes for each.
 
-Figures are those of arXiv 2203.03952 and of the authors' page; None where neither was at hand.
+Figures are those of arXiv 2203.03952 and of the authors' page; None where neither was available.
 """
 
 from dataclasses import dataclass

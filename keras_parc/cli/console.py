@@ -91,7 +91,7 @@ def be_verbose(verbose: bool) -> None:
 
 
 def load_backend(tensorflow: bool = True) -> None:
-    """Import Keras and its backend, without the notices that ask for nothing.
+    """Import Keras and its backend, without the notices that need no action.
 
     Args:
         tensorflow: Whether the command needs TensorFlow whatever the backend.

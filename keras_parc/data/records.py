@@ -84,7 +84,7 @@ def training_records(
         A data set of name (string), content of the image file (string) and target.
 
     Raises:
-        ValueError: The shard does not exist, or a TFDS set cannot be cut into so many.
+        ValueError: The shard does not exist, or a TFDS set cannot be cut into that many.
     """
     index, shards = shard
     if not 0 <= index < shards:

@@ -10,7 +10,7 @@ position embedding, then convolve depthwise with a kernel as long as the side th
 With `depthwise=False` every output channel sees every input channel, as in ParC-ResNet50.
 
 The kernel and the embedding are stored at a fixed length and resampled linearly, end to end, to
-the side at hand. Everything here is `keras.ops`: TensorFlow, JAX and PyTorch run it.
+the side of the input. Everything here is `keras.ops`: TensorFlow, JAX and PyTorch run it.
 """
 
 import keras
@@ -109,7 +109,7 @@ class _AlongOneAxis(keras.layers.Layer):
         self._add_weights(channels)
 
     def _side(self, x):
-        """The length of the side at hand: an int when it is known, else a tensor."""
+        """The length of the input's side: an int when it is known, else a tensor."""
         side = x.shape[self._axis]
         return ops.shape(x)[self._axis] if side is None else side
 
@@ -140,7 +140,7 @@ class PositionEmbedding(_AlongOneAxis):
     ParC-Net, where a normalization stands between the embedding and the convolution.
 
     Args:
-        length: Stored length of `base_position`, at least 1. Resampled to the side at hand.
+        length: Stored length of `base_position`, at least 1. Resampled to the side of the input.
         along: "height" or "width".
         initializer: Initializer of `base_position`, `(length, channels)`. The authors draw it from
             a normal distribution of standard deviation 1.

@@ -92,7 +92,7 @@ def run_demo(
         True
     """
     console, settings = console or Console(), settings or demo_settings()
-    for name in ("tensorflow", "absl"):  # notices of KerasCV and TFDS that ask for nothing
+    for name in ("tensorflow", "absl"):  # notices of KerasCV and TFDS that need no action
         logging.getLogger(name).setLevel(logging.ERROR)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Training by `model.fit`, one call an epoch, so that it survives a kill at any moment.
 
-A run is a function of its recipe and its data. After every so many steps all of its state goes to
+A run is a function of its recipe and its data. Every few hundred steps all of its state goes to
 one file; the same call again goes on from there and, on one device of the TensorFlow CPU backend,
 ends with the same bits as a run that was never stopped.
 """

@@ -86,7 +86,7 @@ def training_rates(
 
 
 def _fit(model: str, settings: dict, steps: int) -> Callable[[], object]:
-    """A function that trains a model for so many steps."""
+    """A function that trains a model for a number of steps."""
     import tensorflow as tf
 
     changes = [f"{name}={value}" for name, value in ({"model": model} | settings).items()]

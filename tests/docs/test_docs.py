@@ -20,9 +20,7 @@ def shown(name: str) -> int:
     return len(re.findall(r"(?m)^\s*>>> ", path.read_text()))
 
 
-# In a function's docstring that it puts together for others, which run theirs.
-TEMPLATES = ("keras_parc.models.convnet",)
-WITH_EXAMPLES = [name for name in MODULES if shown(name) and name not in TEMPLATES]
+WITH_EXAMPLES = [name for name in MODULES if shown(name)]
 PAGES = Path(__file__).parents[2] / "docs/api"
 # What the pages of the reference name, as in `::: keras_parc.ParCV`.
 DOCUMENTED = [
@@ -47,11 +45,6 @@ def test_examples_run(name):
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert results.failed == 0
     assert results.attempted >= shown(name) - skipped
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in WITH_EXAMPLES])
-def test_examples_of_docstrings_that_are_put_together_run(name):
-    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
 
 
 def test_most_modules_show_examples():

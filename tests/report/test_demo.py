@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_parc
 from keras_parc.data import digit_scene
-from keras_parc.models.tiny import parc_net_tiny
+from keras_parc.models.parc_net import ParCNetTiny
 from keras_parc.report import demo
 from keras_parc.report.demo import demo_settings, run_demo
 from keras_parc.support.files import add_rows, read_rows, replacing
@@ -29,7 +29,7 @@ def files(tmp_path_factory):
     """What `run_demo` leaves behind for `predict` and `export`, of a model that learnt nothing."""
     folder = tmp_path_factory.mktemp("files")
     labels = [str(digit) for digit in range(10)]
-    model = parc_net_tiny(input_shape=(48, 48, 3), classes=10, include_preprocessing=True)
+    model = ParCNetTiny(input_shape=(48, 48, 3), classes=10, include_preprocessing=True)
     model.save(folder / "model.keras")
     (folder / "labels.txt").write_text("\n".join(labels) + "\n")
     images = np.stack([digit_scene(i, "train").image[8:56, 8:56] for i in range(20)])

@@ -66,7 +66,7 @@ def demo_figure(report: dict, images: np.ndarray, labels: np.ndarray, scores: np
     figure = Figure(figsize=(12, 8), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     guesses = scores.argmax(axis=1)
-    # Half of the pictures are mistakes, as far as there are any: those tell more.
+    # Up to half of the pictures are mistakes: they tell more than correct guesses.
     order = np.argsort(guesses == labels, kind="stable")
     wrong = order[: min(8, int((guesses != labels).sum()))]
     right = order[::-1][: 16 - len(wrong)]

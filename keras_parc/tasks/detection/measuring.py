@@ -197,7 +197,7 @@ def measure_detections(
     size: tuple[int, int],
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """COCO's figures of detections in images of one size that are at hand.
+    """COCO's figures of detections, for images of one size with their truth in memory.
 
     Args:
         truths: For each image `boxes` `(n, 4)` and `labels` `(n,)`.
