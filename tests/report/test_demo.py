@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_parc
 from keras_parc.data import digit_scene
-from keras_parc.models.tiny import parc_net_tiny
+from keras_parc.models.parc_net import ParCNetTiny
 from keras_parc.report import demo
 from keras_parc.report.demo import demo_settings, run_demo
 from keras_parc.support.files import add_rows, read_rows, replacing
@@ -29,7 +29,7 @@ def files(tmp_path_factory):
     """What `run_demo` leaves behind for `predict` and `export`, of a model that learnt nothing."""
     folder = tmp_path_factory.mktemp("files")
     labels = [str(digit) for digit in range(10)]
-    model = parc_net_tiny(input_shape=(48, 48, 3), classes=10, include_preprocessing=True)
+    model = ParCNetTiny(input_shape=(48, 48, 3), classes=10)
     model.save(folder / "model.keras")
     (folder / "labels.txt").write_text("\n".join(labels) + "\n")
     images = np.stack([digit_scene(i, "train").image[8:56, 8:56] for i in range(20)])
@@ -84,7 +84,10 @@ def test_report(report_folder):
 def test_demo_of_a_task_that_is_none(tmp_path, run_cli):
     code, _, errors = run_cli("demo", "--task", "translation", "--out", tmp_path / "report")
     assert code == 2
-    assert "`task` must be one of classification" in errors
+    assert (
+        "There is no task 'translation'. Did you mean 'segmentation'? There are classifica"
+        in errors
+    )
 
 
 @pytest.mark.slow
@@ -194,7 +197,10 @@ def test_export_command(files, tmp_path, run_cli):
     left = sorted(tmp_path.rglob("*"))
     int8 = ("--quantize", "int8", "--calibration")
     cases = [
-        ((model, out, "--quantize", "int4"), "`quantize` must be one of"),
+        (
+            (model, out, "--quantize", "int4"),
+            "There is no number format 'int4'. Did you mean 'int8'?",
+        ),
         ((model, out, "--quantize", "int8"), "needs `calibration` images"),
         ((model, out, "--explain", noise), "ask for `quantize='int8'`"),
         ((model, tmp_path / "x.onnx"), "must end in .tflite"),
