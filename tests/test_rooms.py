@@ -97,7 +97,14 @@ def run(code: str) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [None, ["--help"], ["--version"], ["presets"], ["train", "--help"], ["train", "--recipe", "x"]],
+    [
+        None,
+        ["--help"],
+        ["--version"],
+        ["presets"],
+        ["train", "--help"],
+        ["demo", "--task", "detect"],
+    ],
 )
 def test_the_package_and_simple_commands_start_without_keras(arguments):
     """Quick, whatever the machine: neither Keras nor TensorFlow is imported."""

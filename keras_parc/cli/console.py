@@ -118,6 +118,20 @@ def load_backend(tensorflow: bool = True) -> None:
             logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def import_module(name: str) -> None:
+    """Import a user's module, also one of the working folder.
+
+    Raises:
+        ImportError: There is no such module, or it cannot be imported.
+    """
+    load_backend(tensorflow=False)
+    sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever the module does
+        raise ImportError(f"--import {name}: {type(error).__name__}: {error}") from error
+
+
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
     """Keep what native libraries print while they load off the terminal.

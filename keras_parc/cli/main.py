@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_parc.cli import benchmark, demo, evaluate, export, import_, predict, presets, train
-from keras_parc.cli.console import be_verbose
+from keras_parc.cli.console import be_verbose, import_module
 from keras_parc.support.extras import needs_extra
 from keras_parc.support.version import VERSION
 
@@ -38,8 +38,19 @@ def _options(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Also print what TensorFlow logs.")
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a module of yours first, one that calls keras_parc.register_model; "
+            "repeatable.",
+        ),
+    ] = None,
 ) -> None:
     be_verbose(verbose)
+    for name in modules or ():
+        import_module(name)
 
 
 app.command()(demo.demo)
@@ -57,7 +68,7 @@ def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
         with needs_extra():
-            status = app(standalone_mode=False)
+            status = app(prog_name="keras-parc", standalone_mode=False)
     except typer.Abort:
         print("keras-parc: stopped", file=sys.stderr)
         sys.exit(130)

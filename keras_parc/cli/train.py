@@ -5,12 +5,18 @@ from typing import Annotated
 
 import typer
 
-from keras_parc.cli.console import choice, load_backend, until_sigterm
+from keras_parc.cli.console import load_backend, until_sigterm
 from keras_parc.training.recipes import RECIPES, find_recipe, override
 
 
 def train(
-    recipe: Annotated[str, choice("recipe", list(RECIPES), help="Name of a training run.")],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help=f"Name of a training run: {', '.join(RECIPES)}, or one that a registered model "
+            "brings along."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run: the same command continues it.")],
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared TFDS data sets. Default: TFDS' own.")
@@ -36,6 +42,8 @@ def train(
 
     Status 75: stopped by SIGTERM, run the same command again. 2: something is wrong.
     """
+    if recipe not in RECIPES:  # the models tell which others there are
+        load_backend()
     chosen = override(find_recipe(recipe), settings or ())
     if show:
         print(chosen.to_json(), end="")

@@ -92,7 +92,7 @@ def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "parc_net_l"], "There is no recipe 'parc_net_l'; there are parc_net_xs_imag"),
+        (["--recipe", "parc_net_l"], "There is no recipe 'parc_net_l'. Did you mean 'ssd_parc_ne"),
         (["--set", "epoch=3"], "Expected field=value"),
         (["--set", "data=no_such_set"], "neither a folder nor a data set"),
         (["--set", "data=./nowhere"], "There is no folder"),

@@ -103,7 +103,7 @@ def test_vanishing_activations(folder):
 
 def test_without_the_rewrite_int8_falls_apart(folder):
     """Also shows that `inspect` can count more than one."""
-    source, x = model(ParCNetXS, 64), photos(2, 64)
+    source, x = model(ParCNetXS, 64, include_preprocessing=False), photos(2, 64)
     path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x, rewrite=False)
     found = keras_parc.inspect(path)
     assert found.partitions > 10

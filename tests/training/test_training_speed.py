@@ -1,7 +1,10 @@
 """Forms of convolutions that train fast give what the plain ones give; `benchmark` measures."""
 
 import csv
+import importlib.util
 import json
+import sys
+import types
 from contextlib import nullcontext
 from functools import partial
 
@@ -15,7 +18,10 @@ import keras_parc
 import small_training
 from backends import gradients
 from experiments import convolution_forms as forms
+from experiments import training_rates
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D, grouped_conv
+from keras_parc.models import registry
+from keras_parc.support.machine import circumstances
 from keras_parc.training import rates as benchmark
 
 
@@ -130,7 +136,7 @@ def test_benchmark_train_adds_to_a_table(run_cli, two_models, tmp_path):
         (name, "False") for name in (*two_models, two_models[0])
     ]
     table.write_text("a,b\n1,2\n")
-    code, _, errors = run_cli("benchmark", "--train", *options)
+    code, _, errors = run_cli("benchmark", *two_models, *options)
     assert code == 2
     assert "has other columns, ['a', 'b']" in errors
     assert table.read_text() == "a,b\n1,2\n"
@@ -141,9 +147,9 @@ def test_jit_and_precision_reach_the_model(run_cli, two_models, monkeypatch):
         raise ValueError(f"{task.recipe.jit_compile} {task.recipe.mixed_precision}")
 
     monkeypatch.setattr(benchmark, "training_model", stop)
-    options = ("--model", "small", "--jit", "--mixed-precision", "bfloat16")
-    assert run_cli("benchmark", "--train", *options)[2] == "keras-parc: True bfloat16\n"
-    assert benchmark.surroundings(1, jit=True)["jit"] is True
+    options = ("small", "--jit", "--mixed-precision", "bfloat16")
+    assert run_cli("benchmark", *options)[2] == "keras-parc: True bfloat16\n"
+    assert circumstances(1, jit=True)["jit"] is True
 
 
 @pytest.mark.any_backend
@@ -158,10 +164,9 @@ def test_compare_forms():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Choose what to measure: --train or --forms"),
-        (["--train", "--forms"], "Choose what to measure"),
-        (["--train", "--model", "resnet"], "There is no model 'resnet'; there are parc_net_xs"),
-        (["--train", "--model", "small", "--mixed-precision", "half"], "must be one of"),
+        (["--forms"], "No such option: --forms"),
+        (["parc_net_l"], "There is no model 'parc_net_l'. Did you mean 'parc_net_s'?"),
+        (["small", "--mixed-precision", "half"], "There is no precision 'half'."),
     ],
 )
 def test_mistakes_end_in_one_line(run_cli, arguments, message):
@@ -170,16 +175,16 @@ def test_mistakes_end_in_one_line(run_cli, arguments, message):
     assert message in errors
 
 
-def test_kimm_is_named_where_it_is_missing(run_cli, two_models, monkeypatch):
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: None)
-    assert benchmark.default_models() == ("mobilevit_s", "parc_net_s")
-    code, _, errors = run_cli("benchmark", "--train", "--model", benchmark.KIMM)
-    assert code == 2
-    assert "needs that package: pip install --no-deps kimm" in errors
-    monkeypatch.setattr(benchmark, "default_models", lambda: two_models)
-    code, output, _ = run_cli("benchmark", "--train", *("--size", 32, "--batch", 1, "--rounds", 1))
-    assert code == 0
-    assert "Without MobileViT-S of kimm" in output
+def test_kimm_is_a_model_as_others_are_or_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs that package: pip install --no-deps kimm"):
+        training_rates.register_kimm()
+    kimm = types.SimpleNamespace(models=types.SimpleNamespace(MobileViTS=lambda **_: "kimm's"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "kimm", kimm)
+    training_rates.register_kimm()
+    assert registry.find_model(training_rates.KIMM).build() == "kimm's"
 
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="export needs TensorFlow")

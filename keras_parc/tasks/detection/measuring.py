@@ -277,7 +277,7 @@ def evaluate_detector(
 
     builder = open_detection_source(source, data_dir)
     ids, names = category_ids(builder), class_names(builder)
-    detector, size = _function_of(opened(model), size, batch_size, len(names), builder.name)
+    detector, size = _function_of(opened(model), size, batch_size, len(names), source)
     _, first, end = bounds(builder, split)
     skipped = SkippedImages(limit=0)  # every image counts
     batches = evaluation_dataset(builder, split, batch=batch_size, size=size, skipped=skipped)
@@ -321,11 +321,11 @@ def evaluate_detector(
     }
 
 
-def _function_of(model, size, batch_size: int, classes: int, data: str) -> tuple[Callable, Any]:
+def _function_of(model, size, batch_size: int, classes: int, source) -> tuple[Callable, Any]:
     """A model as a function of pixels, and the size it takes."""
     if not isinstance(model, (keras.Model, TFLiteDetector)):
         return model, size
-    known = class_count(model)
+    known, data = class_count(model), getattr(source, "name", source)
     if known != classes:
         raise ValueError(
             f"The model has {known} classes, but {data!r} has {classes}: expected a detector "
