@@ -11,9 +11,9 @@ def convnets() -> str:
     times = medians(read("convnets.csv"))
     rows = []
     entries = keras_parc.list_models("classification", listed=True)
-    for entry in sorted(entries, key=lambda entry: _place_in_paper(entry.name)):
-        if "plain" not in entry.variants:
-            continue
+    names = list(dict.fromkeys(row.function for row in MODELS))  # in the paper's order
+    entries = [entry for entry in entries if "plain" in entry.variants]
+    for entry in sorted(entries, key=lambda entry: names.index(entry.name)):
         plain, parc = (row for row in MODELS if row.function == entry.name)
         ratios = [
             times[f"{parc.files}_224_rewritten_{dtype}"]
@@ -30,7 +30,3 @@ def convnets() -> str:
         )
     head = ["model", "parameters", "multiply-adds, 224x224", "time / plain, fp32", "int8", "paper"]
     return table(head, rows)
-
-
-def _place_in_paper(function: str) -> int:
-    return [row.function for row in MODELS].index(function)

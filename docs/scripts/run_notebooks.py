@@ -59,6 +59,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # `experiments` is not installed, and a notebook runs in a copy of its folder.
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(FOLDER.parent), *([known] if known else [])])
     for path in arguments.notebooks or sorted(FOLDER.glob("*.ipynb")):
         start = time.perf_counter()
         notebook = execute(path)

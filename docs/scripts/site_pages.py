@@ -118,7 +118,7 @@ def page(preset: Preset) -> str:
 @functools.cache
 def measured(model: str) -> str:
     """Size, speed, partitions and the cost of int8 of a constructor's model."""
-    name, parameters, macs = size(model)
+    name, parameters, macs = size(keras_parc.find_model(model))
     arguments = inspect.signature(getattr(keras_parc, model)).parameters
     stem = arguments["name"].default
     height, width, _ = arguments["input_shape"].default or (256, 256, 3)

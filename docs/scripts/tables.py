@@ -1,9 +1,14 @@
 """What the generated tables share: Markdown, the CSV files of results, the size of a model."""
 
 import math
+import sys
 from pathlib import Path
 
 import keras_parc
+
+# `experiments` is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from experiments.paper.tables import markdown
 from keras_parc.support.files import read_rows
 

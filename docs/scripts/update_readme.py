@@ -113,10 +113,21 @@ def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
     return text
 
 
+def package_page(readme: str) -> str:
+    """README as a package index shows it: what points into the repository is named, not linked."""
+    page = re.sub(r"!\[[^\]]*\]\((?!https?:)[^)]+\)\n*", "", readme)
+    return re.sub(
+        r"\[([^\]]+)\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)",
+        lambda link: link[1] if link[1] == link[2] else f"{link[1]} (`{link[2]}`)",
+        page,
+    )
+
+
 if __name__ == "__main__":
-    for page, tables in TABLES.items():
-        old = page.read_text()
-        new = filled(old, tables)
+    pages = {page: filled(page.read_text(), tables) for page, tables in TABLES.items()}
+    pages[ROOT / "PACKAGE.md"] = package_page(pages[README])
+    for page, new in pages.items():
+        old = page.read_text() if page.exists() else ""
         if "--check" not in sys.argv:
             page.write_text(new)
         elif new != old:
