@@ -13,8 +13,8 @@ from image_files import UNREADABLE, UNUSUAL, encoded, odd_files, picture
 from keras_parc.data.augment.settings import Augmentation
 from keras_parc.data.images import decode, evaluation_image
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.data.sources import open_source
-from keras_parc.tasks.classification.data import class_names, dataset, num_examples
+from keras_parc.data.sources import num_examples, open_source
+from keras_parc.tasks.classification.data import class_names, dataset
 from keras_parc.training.input_rate import input_rate
 
 

@@ -19,12 +19,12 @@ from image_files import UNREADABLE, encoded, odd_files
 from keras_parc.data.augment.settings import BoxAugmentation
 from keras_parc.data.images import decode, resize
 from keras_parc.data.skipped import SkippedImages
+from keras_parc.data.sources import num_examples
 from keras_parc.tasks.detection.data import (
     category_ids,
     class_names,
     dataset,
     evaluation_dataset,
-    num_examples,
 )
 
 PLAIN = BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0)

@@ -14,11 +14,11 @@ from keras_parc.data.augment.masks import flaw, resize_mask, training_pair
 from keras_parc.data.augment.settings import MaskAugmentation
 from keras_parc.data.sets.voc_segmentation import CLASSES, COCO_IDS, VocSegmentation
 from keras_parc.data.skipped import SkippedImages
+from keras_parc.data.sources import num_examples
 from keras_parc.tasks.segmentation.data import (
     class_names,
     dataset,
     evaluation_dataset,
-    num_examples,
     open_segmentation_source,
 )
 
