@@ -35,11 +35,12 @@ def predict(
     """Classify image files, or find the objects or the class of every pixel in them."""
     load_backend(tensorflow=False)
     from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.outputs import class_count
     from keras_parc.tasks.task import task_of
 
     loaded = load_model(model)
     task = task_of(loaded)
-    classes = task.class_count(loaded)
+    classes = class_count(loaded)
     names = class_names(labels, model, classes)
     predictions = task.predict(loaded, images, names, top=top, threshold=threshold)
     if draw is not None:

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_parc.lite.file.runtime import TFLiteModel
+from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel
+from keras_parc.models import checkpoints
 
 
 def class_scores(
@@ -33,3 +34,18 @@ def class_scores(
     if isinstance(model, TFLiteModel):
         return model(images)
     return np.asarray(model.predict(images, batch_size=batch_size, verbose=0), "float32")
+
+
+def class_count(model: keras.Model | TFLiteModel | TFLiteDetector) -> int:
+    """The number of classes of a Keras model or a `.tflite` file; of detectors, without background.
+
+    Example:
+        >>> import keras_parc
+        >>> class_count(keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=7))
+        7
+    """
+    if isinstance(model, TFLiteDetector):
+        return model.classes
+    if isinstance(model, TFLiteModel):
+        return model.output_shape[-1]
+    return checkpoints.class_count(model)

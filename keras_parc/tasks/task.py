@@ -31,7 +31,6 @@ class Task:
         evaluate_options: What `evaluate` takes beyond that.
         predict: `predict(model, paths, names, *, top, threshold)`: a `Prediction` for each image.
         columns: The head of the table of predictions, for a number of guesses.
-        class_count: The number of classes a model of this task puts out.
         demo: The task's part of the demonstration.
     """
 
@@ -42,7 +41,6 @@ class Task:
     evaluate_options: tuple[str, ...]
     predict: Callable[..., list[Prediction]]
     columns: Callable[[int], list[str]]
-    class_count: Callable[[Any], int]
     demo: type
 
 

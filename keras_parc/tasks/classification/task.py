@@ -1,18 +1,11 @@
 """Classification as one object."""
 
-from typing import Any
-
 from keras_parc.tasks.classification import data
 from keras_parc.tasks.classification.measuring import evaluate_classifier
 from keras_parc.tasks.classification.predicting import columns, predict
 from keras_parc.tasks.classification.reporting import ClassificationDemo
 from keras_parc.tasks.classification.training import ClassificationLearner
 from keras_parc.tasks.task import Task
-
-
-def _class_count(model: Any) -> int:
-    return model.output_shape[-1]
-
 
 TASK = Task(
     name="classification",
@@ -22,6 +15,5 @@ TASK = Task(
     evaluate_options=("short_side",),
     predict=predict,
     columns=columns,
-    class_count=_class_count,
     demo=ClassificationDemo,
 )

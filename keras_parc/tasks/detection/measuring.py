@@ -19,8 +19,9 @@ from keras_parc.models.inputs import input_size
 from keras_parc.support.extras import needs_extra
 from keras_parc.support.files import replacing
 from keras_parc.support.progress import evaluation_progress
-from keras_parc.tasks.detection.predicting import class_count, detector_of
+from keras_parc.tasks.detection.predicting import detector_of
 from keras_parc.tasks.model_files import opened
+from keras_parc.tasks.outputs import class_count
 
 # As COCOeval.summarize() orders its first figures.
 _FIGURES = ("map", "map50", "map75", "map_small", "map_medium", "map_large")

@@ -96,13 +96,6 @@ def detect_files(
     return detector_of(model, score_threshold=score_threshold)(np.stack(images))
 
 
-def class_count(model: keras.Model | TFLiteDetector) -> int:
-    """How many classes a detector knows, without background."""
-    if isinstance(model, TFLiteDetector):
-        return model.classes
-    return model.output["scores"].shape[-1] - 1
-
-
 def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.Image:
     """Draw boxes on a picture.
 

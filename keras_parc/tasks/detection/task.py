@@ -2,7 +2,7 @@
 
 from keras_parc.tasks.detection import data
 from keras_parc.tasks.detection.measuring import evaluate_detector
-from keras_parc.tasks.detection.predicting import class_count, columns, predict
+from keras_parc.tasks.detection.predicting import columns, predict
 from keras_parc.tasks.detection.reporting import DetectionDemo
 from keras_parc.tasks.detection.training import DetectionLearner
 from keras_parc.tasks.task import Task
@@ -15,6 +15,5 @@ TASK = Task(
     evaluate_options=("results_path",),
     predict=predict,
     columns=columns,
-    class_count=class_count,
     demo=DetectionDemo,
 )
