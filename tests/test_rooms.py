@@ -80,6 +80,36 @@ def test_an_import_that_goes_up_is_found(source):
     assert problems(source, "lite", "keras_parc.lite.convert")
 
 
+def file_of(name: str) -> Path | None:
+    """The file of a module, or of the module that a name is taken from."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        base = PACKAGE.joinpath(*parts[:end])
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """What is imported for types alone does not count."""
+    needs = {}
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        tree.body = [node for node in tree.body if not for_types_only(node)]
+        found = {file_of(name) for name in imported(ast.unparse(tree), "")}
+        needs[path] = found - {None, path, PACKAGE / "__init__.py"}
+    # What no file needs that is still there is taken away, until only circles are left.
+    while free := [path for path in needs if not needs[path] & needs.keys()]:
+        for path in free:
+            del needs[path]
+    assert sorted(str(path.relative_to(PACKAGE)) for path in needs) == []
+
+
 def test_files_are_read_in_one_sitting():
     long = {path.name: len(path.read_text().splitlines()) for path in FILES}
     assert {name: lines for name, lines in long.items() if lines > MAX_LINES} == {}
