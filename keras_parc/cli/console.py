@@ -6,17 +6,16 @@ import importlib.util
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import typer
 
 from keras_parc.support.checks import unknown_name
+from keras_parc.support.notices import notices_shown, without_notices
 
 INTERRUPTED = 75  # the system's "temporary failure, try again"
 BACKENDS = ("tensorflow", "jax", "torch")
-_verbose = False
 
 
 class TaskName(StrEnum):
@@ -84,12 +83,6 @@ def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
     return typer.Option(parser=parse, metavar="|".join(known), **options)
 
 
-def be_verbose(verbose: bool) -> None:
-    """Let TensorFlow and its parts print their notices."""
-    global _verbose
-    _verbose = _verbose or verbose
-
-
 def load_backend(tensorflow: bool = True) -> None:
     """Import Keras and its backend, without the notices that need no action.
 
@@ -109,11 +102,13 @@ def load_backend(tensorflow: bool = True) -> None:
                 f"KERAS_BACKEND={backend} needs {backend}, which is not installed: "
                 f"pip install {backend}"
             )
-    with contextlib.nullcontext() if _verbose else _without_notices():
+    if not notices_shown():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with without_notices():
         importlib.import_module("keras")
         if tensorflow:
             importlib.import_module("tensorflow")
-    if not _verbose:
+    if not notices_shown():
         for name in ("tensorflow", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -130,25 +125,6 @@ def import_module(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # whatever the module does
         raise ImportError(f"--import {name}: {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
-    """Keep what native libraries print while they load off the terminal.
-
-    TensorFlow writes its first lines before it reads TF_CPP_MIN_LOG_LEVEL.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
-        os.dup2(notices.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 @contextlib.contextmanager

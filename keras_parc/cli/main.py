@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from keras_parc.cli import benchmark, demo, evaluate, export, import_, predict, presets, train
-from keras_parc.cli.console import be_verbose, import_module
+from keras_parc.cli.console import import_module
 from keras_parc.support.extras import needs_extra
+from keras_parc.support.notices import show_notices
 from keras_parc.support.version import VERSION
 
 app = typer.Typer(
@@ -48,7 +49,7 @@ def _options(
         ),
     ] = None,
 ) -> None:
-    be_verbose(verbose)
+    show_notices(verbose)
     for name in modules or ():
         import_module(name)
 

@@ -8,6 +8,7 @@ from flatbuffers import flexbuffers
 
 from keras_parc.lite.file import flatbuffer
 from keras_parc.support import compat
+from keras_parc.support.notices import without_notices
 
 
 def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
@@ -30,10 +31,11 @@ def open_file(path: str | os.PathLike, threads: int = 1, delegate: bool = True):
             )
     kernels = OpResolverType.AUTO if delegate else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = Interpreter(
-            str(path), num_threads=threads, experimental_op_resolver_type=kernels
-        )
-        interpreter.allocate_tensors()
+        with without_notices():  # of the delegate, that it exists
+            interpreter = Interpreter(
+                str(path), num_threads=threads, experimental_op_resolver_type=kernels
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"The runtime refuses {str(path)!r}: {error}") from error
     return interpreter
