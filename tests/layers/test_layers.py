@@ -10,7 +10,11 @@ from keras import ops
 import keras_parc
 from backends import gradients
 from keras_parc import ParCH, ParCV, PositionEmbedding
+from keras_parc.layers.blocks import parc_halves
+from keras_parc.layers.layer_scale import LayerScale
 from keras_parc.layers.parc import align_corners_matrix
+from keras_parc.layers.patches import Fold, Unfold
+from keras_parc.layers.per_anchor import PerAnchor
 
 pytestmark = pytest.mark.any_backend
 numpy = ops.convert_to_numpy
@@ -134,6 +138,34 @@ def test_save_and_load_without_custom_objects(layer, tmp_path):
     assert again.get_config() == layer.get_config()
 
 
+def unusual():
+    """Each layer with every argument of its own, none at its default."""
+    of_parc = {"kernel_length": 6, "position_embedding": False, "use_bias": True}
+    of_parc |= {"depthwise": False, "kernel_initializer": keras.initializers.Constant(0.1)}
+    of_parc |= {"position_initializer": keras.initializers.Constant(0.2)}
+    of_parc |= {"bias_initializer": keras.initializers.Constant(0.3)}
+    yield ParCV, of_parc
+    yield ParCH, of_parc
+    zeros = keras.initializers.Zeros()
+    yield PositionEmbedding, {"length": 6, "along": "width", "initializer": zeros}
+    yield LayerScale, {"initial": 0.5}
+    yield Unfold, {"patch": 3}
+    yield Fold, {"patch": 3}
+    anchors = {"aspect_ratios": ((2.0,),), "smallest": 0.2, "largest": 0.9}
+    yield PerAnchor, {"values": 5, "anchors": anchors}
+
+
+@pytest.mark.parametrize(("kind", "arguments"), unusual(), ids=lambda each: str(each)[:40])
+def test_the_configuration_has_every_argument(kind, arguments):
+    """A file brings the weights, a layer made anew by `clone_model` only its configuration."""
+    assert {*arguments} == {*inspect.signature(kind).parameters} - {"kwargs"}
+    config = kind(**arguments).get_config()
+    for name, value in arguments.items():
+        known = isinstance(value, keras.initializers.Initializer)
+        assert config[name] == (keras.initializers.serialize(value) if known else value), name
+    assert kind.from_config(config).get_config() == config
+
+
 @pytest.mark.parametrize("layer", variants(), ids=lambda layer: layer.name)
 def test_output_shape(layer):
     assert layer.compute_output_shape((None, 9, None, 4)) == (None, 9, None, 4)
@@ -218,6 +250,16 @@ def test_dense_initial_values_count_all_taps():
     layer = ParCV(16, depthwise=False)
     layer.build((None, 8, 8, 16))
     assert 0.95 / 16 < np.abs(numpy(layer.base_kernel)).max() <= 1 / 16
+
+
+def test_position_embeddings_of_convnets_start_small():
+    """A hundredth of what follows a normalization: pretrained features stay what they are."""
+    image = keras.Input((14, 14, 256))
+    model = keras.Model(image, parc_halves(image, (14, 14), "stage4_parc"))
+    for side in "vh":
+        position = numpy(model.get_layer(f"stage4_parc_{side}").base_position)
+        assert 0.015 < position.std() < 0.02
+        assert abs(position.mean()) < 0.002
 
 
 def test_public_names():

@@ -81,6 +81,8 @@ def pairs():
     for side, filters in ((1, 8), (3, 12)):
         arguments = {"filters": filters, "kernel_size": side, "groups": 4, **options}
         yield GroupedConv2D(**arguments), layers.Conv2D(**arguments)
+    dilated = {"filters": 12, "kernel_size": 3, "groups": 4, "dilation_rate": 2, **options}
+    yield GroupedConv2D(**dilated), layers.Conv2D(**dilated)
     arguments = {"kernel_size": 3, "depth_multiplier": 2, **options}
     yield ExpandingDepthwiseConv2D(**arguments), layers.DepthwiseConv2D(**arguments)
 
