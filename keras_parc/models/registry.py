@@ -44,6 +44,13 @@ class ModelEntry:
         name_map: A function of a model, a layer and a variable that gives the tensor's name in the
             authors' checkpoints; None where there are none.
         listed: Whether tables of models show it; small models for tests and ablations are not.
+
+    Raises:
+        ValueError: A field out of its range.
+
+    Example:
+        >>> find_model("ParCNetS").variants["no_position"]
+        {'position_embedding': False}
     """
 
     name: str

@@ -32,6 +32,10 @@ class Task:
         predict: `predict(model, paths, names, *, top, threshold)`: a `Prediction` for each image.
         columns: The head of the table of predictions, for a number of guesses.
         demo: The task's part of the demonstration.
+
+    Example:
+        >>> find_task("segmentation").columns(3)
+        ['image', 'class', 'of the pixels']
     """
 
     name: str

@@ -82,7 +82,9 @@ def _doc(thing) -> str:
 def test_public_names_are_documented(room):
     documented = {id(thing) for name in DOCUMENTED for thing in _public(name).values()}
     module = importlib.import_module(room)
-    lacking = [name for name in module.__all__ if id(getattr(module, name)) not in documented]
+    names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    lacking = [name for name in names if id(getattr(module, name)) not in documented]
+    assert len(names) >= 2
     assert not lacking
 
 

@@ -86,7 +86,7 @@ def training_pair(
     mask: tf.Tensor,
     size: tf.Tensor | tuple[int, int],
     seed: tf.Tensor,
-    augmentation: MaskAugmentation,
+    augmentation: MaskAugmentation | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Resize, crop and flip an image and its mask.
 
@@ -95,7 +95,7 @@ def training_pair(
         mask: `(h, w, 1)` uint8.
         size: Height and width of the result in pixels, int32.
         seed: int64 `(2,)`; equal seeds give equal results, on every machine.
-        augmentation: How large, how often mirrored.
+        augmentation: How large, how often mirrored; None: the authors' values.
 
     Returns:
         `(height, width, 3)` uint8 and `(height, width)` uint8.
@@ -108,6 +108,7 @@ def training_pair(
         >>> image.shape, mask.shape
         (TensorShape([32, 48, 3]), TensorShape([32, 48]))
     """
+    augmentation = augmentation or MaskAugmentation()
     draws = tf.random.stateless_uniform([4], seed)
     size = tf.cast(size, tf.int32)
     full = tf.cast(tf.shape(image)[:2], tf.float32)
