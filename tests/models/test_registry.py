@@ -48,9 +48,7 @@ def test_levels_are_at_their_strides(entry):
 
 @pytest.mark.parametrize("name", ["ParCNetM", "parc_net_m"])
 def test_a_name_that_is_not_there(name):
-    with pytest.raises(
-        ValueError, match=rf"no model '{name}'. Did you mean '.*'\? There are d"
-    ):
+    with pytest.raises(ValueError, match=rf"no model '{name}'. Did you mean '.*'\? There are d"):
         find_model(name)
 
 
