@@ -66,7 +66,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python docs/scripts/update_readme.py
 
 # The same for detectors and segmenters, and their memory: a quarter of an hour. Detections of
-# random weights nearly tie and swap places on ARM, hence --rel; tests/test_arm.py compares trained
+# random weights nearly tie and swap places on ARM, hence --rel; tests/device/test_arm.py compares trained
 # ones.
 HEADS := build/benchmark_heads
 benchmark-heads: $(VENV)/.installed
@@ -125,7 +125,7 @@ test-mediapipe: $(VENV)/.installed
 
 # Partitions and agreement of every model's files on every runtime.
 runtimes: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "" tests/test_runtimes.py \
+	$(BIN)/python -m pytest -m "" tests/device/test_runtimes.py \
 	  --runtimes-csv tflite/results/runtimes.csv
 	$(BIN)/python docs/scripts/update_readme.py
 

@@ -76,18 +76,17 @@ def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
     known = [str(name) for name in names]
 
     def parse(text: str) -> str:
-        if str(text) not in known:
-            raise typer.BadParameter(unknown_name(kind, str(text), known))
-        return str(text)
+        if text.lower() not in known:
+            raise typer.BadParameter(unknown_name(kind, text, known))
+        return text.lower()
 
     return typer.Option(parser=parse, metavar="|".join(known), **options)
 
 
-def load_backend(tensorflow: bool = True) -> None:
+def load_backend() -> None:
     """Import Keras and its backend, without the notices that need no action.
 
-    Args:
-        tensorflow: Whether the command needs TensorFlow whatever the backend.
+    TensorFlow is among them whatever the backend: data sets and files are read with it.
 
     Raises:
         ImportError: The backend is not installed.
@@ -104,10 +103,10 @@ def load_backend(tensorflow: bool = True) -> None:
             )
     if not notices_shown():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.basicConfig(format="%(message)s")  # before a library does, with prefixes of its own
     with without_notices():
         importlib.import_module("keras")
-        if tensorflow:
-            importlib.import_module("tensorflow")
+        importlib.import_module("tensorflow")
     if not notices_shown():
         for name in ("tensorflow", "absl"):
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -119,12 +118,13 @@ def import_module(name: str) -> None:
     Raises:
         ImportError: There is no such module, or it cannot be imported.
     """
-    load_backend(tensorflow=False)
+    load_backend()
     sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever the module does
-        raise ImportError(f"--import {name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the module does
+        hint = " Give its name without .py." if name.endswith(".py") else ""
+        raise ImportError(f"--import {name}: {type(error).__name__}: {error}.{hint}") from error
 
 
 @contextlib.contextmanager

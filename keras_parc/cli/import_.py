@@ -14,7 +14,7 @@ def import_(
     model: Annotated[str, typer.Option(help="The model it is of, e.g. ParCNetS or SSDParCNetS.")],
 ) -> None:
     """Convert a checkpoint trained with the authors' code, without PyTorch; runs nothing in it."""
-    load_backend(tensorflow=False)
+    load_backend()
     from keras_parc.models.checkpoints import class_count, import_checkpoint
     from keras_parc.models.registry import find_model
 

@@ -74,7 +74,8 @@ def main() -> None:
         print("keras-parc: stopped", file=sys.stderr)
         sys.exit(130)
     except UsageError as error:
-        print(f"keras-parc: {error.format_message()}{_see(error)}", file=sys.stderr)
+        if message := error.format_message():  # none where the help was printed
+            print(f"keras-parc: {message.rstrip('.')}.{_see(error)}", file=sys.stderr)
         sys.exit(2)
     except (ImportError, OSError, RuntimeError, ValueError, FloatingPointError) as error:
         print(f"keras-parc: {error}", file=sys.stderr)

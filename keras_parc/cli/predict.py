@@ -33,7 +33,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Classify image files, or find the objects or the class of every pixel in them."""
-    load_backend(tensorflow=False)
+    load_backend()
     from keras_parc.tasks.model_files import load_model
     from keras_parc.tasks.outputs import class_count
     from keras_parc.tasks.task import task_of
@@ -48,8 +48,9 @@ def predict(
             raise ValueError(
                 f"--draw is for detectors and segmenters, {str(model)!r} is a classifier."
             )
+        used: set[str] = set()
         for path, each in zip(images, predictions, strict=True):
-            with replacing(draw / f"{path.stem}.png") as temporary:
+            with replacing(draw / f"{_free_name(path.stem, used)}.png") as temporary:
                 each.picture().save(temporary, "PNG")
     if as_json:
         print(json.dumps([each.answer for each in predictions], indent=1))
@@ -59,3 +60,13 @@ def predict(
         for row in each.rows:
             table.add_row(each.answer["image"], *row)
     Console().print(table)
+
+
+def _free_name(stem: str, used: set[str]) -> str:
+    """The name of a picture: images of equal names in several folders get numbers."""
+    name, number = stem, 1
+    while name in used:
+        number += 1
+        name = f"{stem}_{number}"
+    used.add(name)
+    return name

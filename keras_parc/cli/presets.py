@@ -17,11 +17,15 @@ def presets(
     ] = None,
 ) -> None:
     """List the published weights that `weights=` can name."""
-    table = Table("model", "weights", "task", "trained on", "published result", "licence")
+    table = Table()
+    for head in ("model", "weights", "task", "trained on", "published result"):
+        table.add_column(head, overflow="fold")
     for preset in PRESETS:
         row = (preset.model, preset.weights, preset.task, preset.data, preset.metric)
-        table.add_row(*row, preset.licence)
+        table.add_row(*row)
         if cards is not None:
             with replacing(cards / f"{preset.name}.md") as temporary:
                 temporary.write_text(model_card(preset))
     Console().print(table)
+    for licence in dict.fromkeys(preset.licence for preset in PRESETS):
+        Console().print(f"Licence of these weights: {licence}.")

@@ -13,8 +13,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help=f"Name of a training run: {', '.join(RECIPES)}, or one that a registered model "
-            "brings along."
+            help="Name of a training run, e.g. digit_scenes; a wrong name lists all there are."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run: the same command continues it.")],

@@ -222,7 +222,7 @@ def _generate(builder) -> None:
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
         if builder.is_prepared():  # by another process meanwhile
             return
-        log.warning("Digit scenes are made in %s, once.", folder)
+        log.warning("Making digit scenes in %s, once.", folder)
         tfds.disable_progress_bar()
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()

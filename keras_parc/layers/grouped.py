@@ -3,7 +3,7 @@
 Same weights and results as Keras' layers. TensorFlow cannot differentiate a grouped convolution on
 the CPU, so Keras has XLA compile it, and XLA (thus JAX too) runs the gradient of one, and of a
 depthwise convolution with more outputs than inputs, hundreds of times slower than what stands here:
-see `keras_parc/training/results/forms.csv`. PyTorch's own are as fast.
+see `experiments/results/forms.csv`. PyTorch's own are as fast.
 """
 
 import keras

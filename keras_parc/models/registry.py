@@ -40,7 +40,8 @@ class ModelEntry:
         class_layers: Names of the layers whose size depends on the number of classes.
         variants: Named settings of the constructor, such as the rows of the paper's ablation.
         presets: Published weights it brings along, beside those of `weights/presets.py`.
-        recipes: Training runs it brings along: name to the fields of a `Recipe` that differ.
+        recipes: Training runs it brings along: name to the fields that differ from a recipe's
+            defaults, or from those of another recipe, named as "like".
         name_map: A function of a model, a layer and a variable that gives the tensor's name in the
             authors' checkpoints; None where there are none.
         listed: Whether tables of models show it; small models for tests and ablations are not.
@@ -82,6 +83,16 @@ class ModelEntry:
             )
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise ValueError(f"`input_size` must be (height, width), got {self.input_size!r}.")
+        for field, kind in (("levels", str), ("variants", Mapping), ("recipes", Mapping)):
+            value = getattr(self, field)
+            fits = isinstance(value, Mapping) and all(
+                isinstance(key, str) and isinstance(each, kind) for key, each in value.items()
+            )
+            if not fits:
+                raise ValueError(
+                    f"`{field}` must be a dictionary of names to "
+                    f"{'names of layers' if kind is str else 'dictionaries'}, got {value!r}."
+                )
 
 
 def register_model(
@@ -90,8 +101,9 @@ def register_model(
     """Enter a model constructor into the registry; also usable as a decorator.
 
     Args:
-        constructor: A function with the arguments of `keras.applications`, at least `input_shape`,
-            `classes`, `include_top` and `include_preprocessing`, that returns a Keras model.
+        constructor: A function with arguments of `keras.applications` that returns a Keras model.
+            Recipes pass `input_shape`, `classes`, `include_top`, `classifier_activation` and
+            `include_preprocessing=True`: the model takes RGB 0..255.
         key: Name in recipes and files. Default: the default of the constructor's `name`.
         **fields: Fields of `ModelEntry`, such as `task`, `input_size`, `levels` or `recipes`.
 
@@ -103,11 +115,21 @@ def register_model(
 
     Example:
         >>> import keras_parc
-        >>> def MyNet(input_shape=(64, 64, 3), classes=10, name="my_net"):
-        ...     image = keras.Input(input_shape)
-        ...     x = keras.layers.Conv2D(8, 3, 4, name="stage2")(image)
-        ...     x = keras.layers.GlobalAveragePooling2D()(x)
-        ...     return keras.Model(image, keras.layers.Dense(classes, name="predictions")(x))
+        >>> def MyNet(
+        ...     include_top=True,
+        ...     input_shape=(64, 64, 3),
+        ...     classes=10,
+        ...     classifier_activation="softmax",
+        ...     name="my_net",
+        ...     include_preprocessing=True,
+        ... ):
+        ...     image = x = keras.Input(input_shape)
+        ...     x = keras.layers.Rescaling(1 / 255)(x) if include_preprocessing else x
+        ...     x = keras.layers.Conv2D(8, 3, 4, name="stage2")(x)
+        ...     if include_top:
+        ...         x = keras.layers.GlobalAveragePooling2D()(x)
+        ...         x = keras.layers.Dense(classes, classifier_activation, name="predictions")(x)
+        ...     return keras.Model(image, x, name=name)
         >>> _ = keras_parc.register_model(MyNet, input_size=(64, 64), levels={"P2": "stage2"})
         >>> sorted(keras_parc.features(MyNet()).output)
         ['P2']

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import shutil
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from keras_parc.data.sources import open_source
 from keras_parc.lite import inspect, to_tflite
 from keras_parc.lite.process import conversion_process
 from keras_parc.support.checks import unknown_name
-from keras_parc.support.extras import needs_extra
 from keras_parc.support.files import replacing
 from keras_parc.support.timing import interleaved
 from keras_parc.tasks.task import find_task
@@ -59,13 +58,9 @@ def demo_settings(task: str = "classification", quick: bool = False) -> DemoSett
 
 def load_data(recipe: Recipe, folder: Path):
     """Prepare the digit scenes of a recipe under `folder`; return train and test data sets."""
-    with needs_extra():
-        import tensorflow_datasets as tfds
+    import tensorflow_datasets as tfds
 
-    import keras_parc.data.sets.digit_scenes  # noqa: F401 (registers digit scenes)
-
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
+    open_source(recipe.data, folder, check=None)  # made there if need be, without a word
     supervised = recipe.task == "classification"
     return tfds.load(
         recipe.data, split=[recipe.train_split, "test"], data_dir=folder, as_supervised=supervised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_parc.models.registry import find_model
+from keras_parc.support.checks import unknown_name
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+# What a recipe decides of a model by other fields.
+MANAGED = frozenset(
+    {
+        *("classes", "classifier_activation", "include_preprocessing", "include_top"),
+        *("input_shape", "input_tensor", "name", "pooling", "weights"),
+    }
+)
 
 
 class Learner(ABC):
@@ -38,6 +49,16 @@ class Learner(ABC):
                 f"{self.entry.name} is for {self.entry.task}, the recipe {recipe.name!r} for "
                 f"{recipe.task}."
             )
+        if given := sorted(MANAGED & set(recipe.model_arguments)):
+            raise ValueError(f"The recipe itself sets {', '.join(given)} of the model.")
+        parameters = inspect.signature(self.entry.build).parameters
+        taken = set(parameters)
+        if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
+            for name in recipe.model_arguments:
+                if name not in taken - MANAGED:
+                    raise ValueError(
+                        f"{self.entry.name}: {unknown_name('argument', name, taken - MANAGED)}"
+                    )
 
     @staticmethod
     def training_options(recipe: Any) -> dict[str, Any]:
@@ -63,24 +84,34 @@ class Learner(ABC):
 
     def whole_model(self, side: int | None, **arguments) -> keras.Model:
         """The recipe's model, where its entry is for this task."""
-        return self.entry.build(
+        return self._build(
             input_shape=(side, side, 3),
             classes=self.classes,
             include_preprocessing=True,
-            **self.recipe.model_arguments,
             **arguments,
         )
 
     def backbone(self, side: int | None) -> keras.Model:
         """The recipe's model as a backbone for a head."""
-        weights = {"weights": self.options.backbone_weights or None}
-        return self.entry.build(
+        weights = self.options.backbone_weights
+        return self._build(
             include_top=False,
             input_shape=(side, side, 3),
             include_preprocessing=True,
-            **(weights if weights["weights"] else {}),
-            **self.recipe.model_arguments,
+            **({"weights": weights} if weights else {}),
         )
+
+    def _build(self, **arguments) -> keras.Model:
+        """Call the constructor, or say which argument it does not have."""
+        signature = inspect.signature(self.entry.build)
+        try:
+            signature.bind(**arguments, **self.recipe.model_arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"{self.entry.name} cannot be built by a recipe: {error}. See "
+                "`keras_parc.register_model` for the arguments a constructor needs."
+            ) from error
+        return self.entry.build(**arguments, **self.recipe.model_arguments)
 
     @abstractmethod
     def compile_arguments(self) -> dict[str, Any]:

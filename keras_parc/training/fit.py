@@ -119,6 +119,9 @@ def fit(
     with devices.scope():
         run = _Run(recipe, out, examples, classes, devices, checkpoint_steps, console or Console())
         run.restore()
+        if devices.host == 0:  # only now, so that a recipe that cannot be built claims no folder
+            with replacing(out / "recipe.json") as temporary:
+                temporary.write_text(recipe.to_json())
         try:
             with _on_sigterm(run.terminate), run.bar:
                 while run.facts.epoch < recipe.epochs:
@@ -303,7 +306,7 @@ class _Run(keras.callbacks.Callback):
 
 
 def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
-    """Make the folder, refuse another run's, and clear away what a kill left half-written."""
+    """Refuse another run's folder, and clear away what a kill left half-written."""
     path = out / "recipe.json"
     if path.exists():
         try:
@@ -328,8 +331,6 @@ def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
     for folder in (out, out / "best"):
         for leftover in folder.glob(".????????.*"):
             leftover.unlink()
-    with replacing(path) as temporary:
-        temporary.write_text(recipe.to_json())
 
 
 class _on_sigterm:  # noqa: N801 (a context manager)

@@ -187,15 +187,17 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     fixed = {"options", "augmentation", "model_arguments"}
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if equals and name.startswith("model."):
+        if not equals:
+            raise ValueError(f"Expected field=value, got {setting!r}.")
+        for prefix in ("options.", "augmentation."):  # as `to_json` nests them
+            name = name.removeprefix(prefix)
+        if name.startswith("model."):
             arguments[name.removeprefix("model.")] = _argument(text)
             continue
         group = next((g for g in groups if name in g and name not in fixed), None)
-        if not equals or group is None:
+        if group is None:
             names = [each for g in groups for each in g if each not in fixed]
-            raise ValueError(
-                f"Expected field=value, got {setting!r}. {unknown_name('field', name, names)}"
-            )
+            raise ValueError(unknown_name("field", name, names))
         group[name] = _value(name, text, group[name])
     of_recipe, of_options, of_augmentation = groups
     of_options["augmentation"] = type(options.augmentation)(**of_augmentation)
@@ -240,7 +242,7 @@ def find_recipe(name: str) -> Recipe:
     found = _brought_along()
     if name not in found:
         raise ValueError(unknown_name("recipe", name, [*RECIPES, *found]))
-    return found[name]
+    return _of_entry(name, *found[name])
 
 
 def list_recipes(model: str | None = None) -> list[Recipe]:
@@ -249,22 +251,43 @@ def list_recipes(model: str | None = None) -> list[Recipe]:
     Args:
         model: Key of a model: only its recipes.
 
+    Raises:
+        ValueError: A recipe that a registered model brings along is wrong.
+
     Example:
         >>> [recipe.name for recipe in list_recipes("parc_net_xs")]
         ['parc_net_xs_imagenet', 'digit_scenes']
     """
-    every = [*RECIPES.values(), *_brought_along().values()]
-    return [recipe for recipe in every if model in (None, recipe.model)]
+    brought = [_of_entry(name, *each) for name, each in _brought_along().items()]
+    return [r for r in (*RECIPES.values(), *brought) if model in (None, r.model)]
 
 
-def _brought_along() -> dict[str, Recipe]:
+def _brought_along() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Name of each recipe that a registered model brings along, to its model and its fields."""
     # Imported here: the recipes of this file are known without Keras.
     entries = importlib.import_module("keras_parc.models.registry").list_models()
-    return {
-        name: Recipe(name=name, model=entry.key, **fields)
-        for entry in entries
-        for name, fields in entry.recipes.items()
-    }
+    return {name: (e.key, fields) for e in entries for name, fields in e.recipes.items()}
+
+
+def _of_entry(name: str, model: str, fields: Mapping[str, Any]) -> Recipe:
+    """A recipe from the fields that differ from the one it is `like`, whatever part they are of."""
+    fields, where = dict(fields), f"The recipe {name!r} of {model!r}"
+    like = fields.pop("like", None)
+    if like not in (None, *RECIPES):
+        raise ValueError(f"{where}: {unknown_name('recipe', like, RECIPES)}")
+    base = RECIPES[like] if like else Recipe(name, model)
+    options = fields.pop("options", base.options)
+    groups = [vars(part).copy() for part in (base, options, options.augmentation)]
+    for key, value in fields.items():
+        group = next((g for g in groups if key in g), None)
+        if group is None:
+            known = [each for g in groups for each in g]
+            raise ValueError(f"{where}: {unknown_name('field', key, known)}")
+        group[key] = value
+    of_recipe, of_options, of_augmentation = groups
+    of_options["augmentation"] = type(options.augmentation)(**of_augmentation)
+    of_recipe |= {"name": name, "model": model, "options": type(options)(**of_options)}
+    return Recipe(**of_recipe)
 
 
 _S = Recipe("parc_net_s_imagenet", "parc_net_s")

@@ -35,6 +35,18 @@ def test_a_wrong_value_ends_in_one_line(run_cli, arguments, message):
     assert message in errors
 
 
+def test_the_bare_command_prints_its_help(run_cli):
+    code, output, errors = run_cli()
+    assert (code, errors) == (2, "")
+    assert "Commands" in output
+
+
+def test_capitals_do_not_matter(run_cli):
+    code, _, errors = run_cli("export", "no.keras", "b.tflite", "--quantize", "INT8")
+    assert code == 2
+    assert "There is no model file" in errors
+
+
 @pytest.mark.parametrize(
     ("backend", "message"),
     [("tensorflo", "Did you mean 'tensorflow'?"), ("torch", "pip install torch")],

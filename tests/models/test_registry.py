@@ -1,6 +1,7 @@
 """The registry: what is entered is found, and a user's own model gets what the others have."""
 
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -116,6 +117,9 @@ def test_registering_returns_the_constructor_and_takes_its_default_name(monkeypa
         ({"task": "detect"}, "`task` must be one of classification, detection, segmentation"),
         ({"input_size": (64,)}, "`input_size` must be"),
         ({"key": "parc_net_s"}, "is the name of another model"),
+        ({"levels": ["down2"]}, "`levels` must be a dictionary of names to names of layers"),
+        ({"levels": {"P2": 2}}, "`levels` must be a dictionary"),
+        ({"recipes": {"mine": 3}}, "`recipes` must be a dictionary of names to dictionaries"),
     ],
 )
 def test_wrong_entries_are_refused(arguments, message):
@@ -159,3 +163,46 @@ def test_images_as_they_are_is_the_default():
     plain.set_weights(model.get_weights())
     expected = plain(keras_parc.preprocess_input(images))
     np.testing.assert_allclose(model(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_recipes_brought_along_start_from_others(monkeypatch):
+    like = {"like": "digit_scenes", "epochs": 7, "short_side": 64, "flip": 0.25}
+    wrong = {"of_none": {"like": "digits"}, "of_a_typo": {"epoch": 3}}
+    register_for_test(monkeypatch, my_net, "my_net", recipes={"mine": like, **wrong})
+    recipe, base = find_recipe("mine"), find_recipe("digit_scenes")
+    assert (recipe.name, recipe.model, recipe.epochs) == ("mine", "my_net", 7)
+    assert (recipe.options.short_side, recipe.options.augmentation.flip) == (64, 0.25)
+    assert (recipe.batch, recipe.peak_rate, recipe.data) == (base.batch, base.peak_rate, base.data)
+    with pytest.raises(ValueError, match="'of_none' of 'my_net': There is no recipe 'digits'"):
+        find_recipe("of_none")
+    with pytest.raises(ValueError, match=r"no field 'epoch'. Did you mean 'epochs'"):
+        find_recipe("of_a_typo")
+    assert find_recipe("digit_scenes") is base  # the others are as they were
+    with pytest.raises(ValueError, match="no recipe 'nothing'"):
+        find_recipe("nothing")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        ("parc_net_tiny", {"foo": 3}, "ParCNetTiny: There is no argument 'foo'"),
+        ("parc_net_tiny", {"classes": 3}, "The recipe itself sets classes of the model"),
+        ("bare_net", {}, "bare_net cannot be built by a recipe: .*include_preprocessing"),
+        ("ssd_parc_net_s", {}, "SSDParCNetS is for detection, the recipe .* for classification"),
+        ("parc_net_m", {}, "There is no model 'parc_net_m'"),
+    ],
+)
+def test_what_a_recipe_cannot_build_ends_in_one_line(
+    monkeypatch, tmp_path, run_cli, model, arguments, message
+):
+    """And the folder stays free for the command that is right."""
+    register_for_test(monkeypatch, lambda input_shape, classes: my_net(), "bare_net")
+    settings = [f"model={model}", "data=digit_scenes/tiny", "epochs=1", "warm_up_steps=1"]
+    settings += [f"model.{name}={value}" for name, value in arguments.items()]
+    options = [part for each in settings for part in ("--set", each)]
+    code, _, errors = run_cli("train", "--recipe", "digit_scenes", "--out", tmp_path, *options)
+    assert code == 2
+    lines = [line for line in errors.splitlines() if line.startswith("keras-parc: ")]
+    assert len(lines) == 1
+    assert re.search(message, lines[0])
+    assert not (tmp_path / "recipe.json").exists()

@@ -144,7 +144,7 @@ def test_overrides():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("epochs", "Expected field=value"),
+        ("epochs", "Expected field=value, got 'epochs'"),
         ("epoch=3", "no field 'epoch'. Did you mean 'epochs'"),
         ("epochs=many", "`epochs` must be of type int, got 'many'"),
         ("epochs=0", "`epochs` must be at least 1"),
