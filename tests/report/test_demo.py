@@ -22,6 +22,8 @@ from keras_parc.tasks.classification.measuring import top_k_accuracy
 from keras_parc.tasks.classification.predicting import classify
 from keras_parc.tasks.outputs import class_scores
 from keras_parc.training.fit import Interrupted
+from reference import error
+from rewritten import enliven
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +151,16 @@ def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
 
 
 def test_predict_feeds_a_model_without_preprocessing_bgr(tmp_path):
-    plain = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=False)
-    whole = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=True)
+    arguments = {"input_shape": (64, 64, 3), "classes": 4, "classifier_activation": None}
+    plain = enliven(keras_parc.ParCNetTiny(**arguments, include_preprocessing=False))
+    whole = keras_parc.ParCNetTiny(**arguments)
     whole.set_weights(plain.get_weights())
-    Image.fromarray(digit_scene(3, "test").image).save(tmp_path / "x.png")
+    picture = digit_scene(3, "test").image // np.uint8([4, 1, 1])
+    for name, colours in (("x", picture), ("reversed", picture[..., ::-1])):
+        Image.fromarray(np.ascontiguousarray(colours)).save(tmp_path / f"{name}.png")
     a, b = (classify(model, [tmp_path / "x.png"]) for model in (plain, whole))
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert error(a, b) <= 1e-4
+    assert error(classify(plain, [tmp_path / "reversed.png"]), b) > 1e-2
 
 
 def test_images_are_cut_from_the_centre(tmp_path):
