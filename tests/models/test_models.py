@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from rewritten import enliven
 
 import keras_parc
 from keras_parc import (
@@ -20,7 +21,6 @@ from keras_parc import (
     ParCResNet50,
 )
 from reference import error
-from rewritten import enliven
 
 small = functools.partial(
     ParCNetXS, input_shape=(64, 64, 3), classes=10, include_preprocessing=False

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from rewritten import enliven
 
 import keras_parc
 from keras_parc.data import digit_scene
@@ -23,7 +24,6 @@ from keras_parc.tasks.classification.predicting import classify
 from keras_parc.tasks.outputs import class_scores
 from keras_parc.training.fit import Interrupted
 from reference import error
-from rewritten import enliven
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def test_quick_settings(task):
 
 
 def test_a_task_that_there_is_not():
-    with pytest.raises(ValueError, match="no task 'detect'. Did you mean 'detection'"):
+    with pytest.raises(ValueError, match=r"no task 'detect'\. Did you mean 'detection'"):
         demo_settings("detect")
 
 
@@ -51,13 +51,13 @@ def test_the_run_starts_anew(tmp_path, monkeypatch):
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "recipe.json").write_text("of another time")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(*_):
-        raise Stop
+        raise StopError
 
     monkeypatch.setattr(demo, "load_data", stop)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run_demo(tmp_path, demo_settings(quick=True), Console(quiet=True))
     assert not (tmp_path / "training").exists()
