@@ -237,6 +237,9 @@ def test_top_k_accuracy():
     scores = np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3], [0.2, 0.3, 0.5]])
     labels = np.array([1, 2, 0])
     assert [top_k_accuracy(scores, labels, k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1.0]
+    best, worst = np.array([1, 0, 2]), np.array([0, 1, 0])
+    assert [top_k_accuracy(scores, each) for each in (best, worst)] == [1, 0]
+    assert top_k_accuracy(scores, worst, 2) == 0
     with pytest.raises(ValueError, match="must be 1 to 3, got 4"):
         top_k_accuracy(scores, labels, 4)
     with pytest.raises(ValueError, match="one label per row"):
