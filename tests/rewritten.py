@@ -22,6 +22,21 @@ def randomize(model, seed=0):
     return model
 
 
+def enliven(model, seed=0):
+    """Also give kernels the spread at which a deep model passes its input on.
+
+    Freshly initialized, or after `randomize` alone, what comes out of a ParC-Net does not depend on
+    what goes in: a part in ten million.
+    """
+    generator = np.random.default_rng(seed + 1)
+    for weight in randomize(model, seed).weights:
+        if weight.name in ("kernel", "base_kernel"):
+            depthwise = len(weight.shape) == 4 and weight.shape[-1] == 1
+            taps = np.prod(weight.shape[:2] if depthwise else weight.shape[:-1])
+            weight.assign(generator.normal(0, (2 / taps) ** 0.5, weight.shape))
+    return model
+
+
 def images(shape, scale=1.0):
     return np.random.default_rng(1).uniform(0, scale, (2, *shape)).astype("float32")
 

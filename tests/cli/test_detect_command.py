@@ -81,6 +81,12 @@ def test_a_file_takes_limits_too(detector_files, found_by_keras):
         len(each["labels"]) <= 1 and (each["scores"] >= 0.8).all()
         for each in detector_of(file, score_threshold=0.8, max_boxes=1)(images[:4])
     )
+    # A threshold among what the file finds, which has one of its own inside.
+    scores = np.concatenate([each["scores"] for each in file(images)])
+    threshold = float(np.median(scores))
+    limited = detector_of(file, score_threshold=threshold)(images)
+    assert 0 < sum(len(each["labels"]) for each in limited) == (scores >= threshold).sum()
+    assert (scores < threshold).any()
 
 
 def test_wrong_input(folder, detector_files, run_cli, tmp_path):

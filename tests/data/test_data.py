@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from image_files import UNREADABLE, UNUSUAL, encoded, odd_files, picture
 from keras_parc.data.augment.settings import Augmentation
 from keras_parc.data.images import decode, evaluation_image
+from keras_parc.data.records import training_records
 from keras_parc.data.skipped import SkippedImages
 from keras_parc.data.sources import num_examples, open_source
 from keras_parc.tasks.classification.data import class_names, dataset
@@ -205,6 +206,29 @@ def test_too_many_damaged_files_fail_the_run(damaged):
     assert "the limit is 3" in skipped.failure
     assert sum(name in skipped.failure for name in UNREADABLE) == 4
     assert len(batches(damaged, "train", batch=7, skipped=SkippedImages(limit=6))) == 10
+
+
+def test_the_limit_is_the_last_number_that_is_skipped():
+    images = SkippedImages(limit=2)
+    for name in ("a.jpg", "b.jpg", "a.jpg"):  # a file counts once
+        images.skip(name, b"")
+    with pytest.raises(ValueError, match=r"^3 images .* the limit is 2: a\.jpg"):
+        images.skip("c.jpg", b"")
+    with pytest.raises(ValueError, match="must be at least 0"):
+        SkippedImages(limit=-1)
+
+
+def test_every_epoch_and_seed_has_an_order_of_its_own(tiny_scenes):
+    """Of the records themselves: crops and flips, which are drawn too, do not hide it."""
+    builder = open_source("digit_scenes/tiny", tiny_scenes)
+
+    def order(seed, epoch):
+        records = training_records(builder, "train", seed=seed, epoch=epoch, count=64)
+        return [name for name, _, _ in records.as_numpy_iterator()]
+
+    orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert order(1, 1) == orders[-1]
+    assert len({tuple(each) for each in orders}) == 4
 
 
 def test_only_damaged_files(tmp_path):

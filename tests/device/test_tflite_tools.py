@@ -308,19 +308,21 @@ def test_benchmark_statistics():
     }
 
 
-def test_benchmark_takes_turns():
+def test_benchmark_takes_turns(monkeypatch):
     """Warm-up rounds are run and not counted; the models alternate."""
-    calls = []
+    calls, now = [], [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
 
     class Fake:
         def __init__(self, name):
             self.name = name
 
         def invoke(self):
+            now[0] += 1 if len(calls) < 2 else 0.002 if self.name == "a" else 0.003
             calls.append(self.name)
 
     times = benchmark.measure([Fake("a"), Fake("b")], runs=2, warmup=1)
-    assert times.shape == (2, 2)
+    np.testing.assert_allclose(times, [[2, 3], [2, 3]])
     assert calls == ["a", "b"] * 3
 
 

@@ -101,6 +101,21 @@ def test_ranges_hold_what_the_tensors_hold(files, pixels):
     assert chosen[file.input] == (0, 255)
 
 
+def test_pixels_have_the_range_of_pixels(files, pixels):
+    """Also where none of the images is bright: a phone's may be."""
+    file, dark = TracedFile(str(files[0])), np.minimum(pixels[:2], 200)
+    assert choose_ranges(file, dark, "minmax")[file.input] == (0, 255)
+    assert choose_ranges(file, dark + 0.5, "minmax")[file.input] == (0, 200.5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 6.0), (-5.0, 0.0), (-0.3, 0.1)])
+def test_rounding_is_at_most_half_a_step_off(low, high):
+    values = np.linspace(low, high, 1001)
+    step = (high - low) / 255
+    assert np.abs(ranges.rounded(values, low, high) - values).max() <= step / 2 + 1e-9
+    assert ranges.rounded(np.zeros(1), low, high) == 0
+
+
 def test_least_error_leaves_outliers_out():
     counts = np.zeros(1000)
     counts[400:600] = 100_000

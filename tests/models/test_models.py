@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from rewritten import enliven
 
 import keras_parc
 from keras_parc import (
@@ -19,6 +20,7 @@ from keras_parc import (
     ParCNetXS,
     ParCResNet50,
 )
+from reference import error
 
 small = functools.partial(
     ParCNetXS, input_shape=(64, 64, 3), classes=10, include_preprocessing=False
@@ -69,6 +71,16 @@ def test_macs_of_an_unknown_size():
     assert keras_parc.count_macs(model, (256, 256)) == 944_016_896
     with pytest.raises(ValueError, match="pass `input_size"):
         keras_parc.count_macs(model)
+
+
+def test_macs_of_a_rectangle():
+    """A circular kernel is as long as the side it runs along."""
+    image = keras.Input((8, 12, 3))
+    for layer, taps in ((keras_parc.ParCV(5), 8), (keras_parc.ParCH(5), 12)):
+        model = keras.Model(image, layer(image))
+        assert keras_parc.count_macs(model) == 8 * 12 * 3 * taps
+    dense = keras.Model(image, keras_parc.ParCH(5, depthwise=False)(image))
+    assert keras_parc.count_macs(dense) == 8 * 12 * 3 * 12 * 3
 
 
 # The same convolutions and blocks, fewer of them: a quarter of the time.
@@ -199,12 +211,14 @@ def test_input_tensor():
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_preprocessing_takes_rgb_bytes(dtype):
-    plain = small(classifier_activation=None)
+    plain = enliven(small(classifier_activation=None))  # whose input matters
     whole = small(classifier_activation=None, include_preprocessing=True)
     whole.set_weights(plain.get_weights())
     rgb = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(dtype)
+    rgb[..., 0] //= 4
     expected = run(plain, rgb[..., ::-1].astype("float32") / 255)
-    np.testing.assert_allclose(run(whole, rgb), expected, atol=1e-5)
+    assert error(run(whole, rgb), expected) <= 1e-3
+    assert error(run(whole, rgb[..., ::-1]), expected) > 1e-2
 
 
 @pytest.mark.parametrize("build", [ParCNetXS, MobileViTS])

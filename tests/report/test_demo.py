@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+from rewritten import enliven
 
 import keras_parc
 from keras_parc.data import digit_scene
@@ -22,6 +23,7 @@ from keras_parc.tasks.classification.measuring import top_k_accuracy
 from keras_parc.tasks.classification.predicting import classify
 from keras_parc.tasks.outputs import class_scores
 from keras_parc.training.fit import Interrupted
+from reference import error
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +151,16 @@ def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
 
 
 def test_predict_feeds_a_model_without_preprocessing_bgr(tmp_path):
-    plain = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=False)
-    whole = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=4, include_preprocessing=True)
+    arguments = {"input_shape": (64, 64, 3), "classes": 4, "classifier_activation": None}
+    plain = enliven(keras_parc.ParCNetTiny(**arguments, include_preprocessing=False))
+    whole = keras_parc.ParCNetTiny(**arguments)
     whole.set_weights(plain.get_weights())
-    Image.fromarray(digit_scene(3, "test").image).save(tmp_path / "x.png")
+    picture = digit_scene(3, "test").image // np.uint8([4, 1, 1])
+    for name, colours in (("x", picture), ("reversed", picture[..., ::-1])):
+        Image.fromarray(np.ascontiguousarray(colours)).save(tmp_path / f"{name}.png")
     a, b = (classify(model, [tmp_path / "x.png"]) for model in (plain, whole))
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert error(a, b) <= 1e-4
+    assert error(classify(plain, [tmp_path / "reversed.png"]), b) > 1e-2
 
 
 def test_images_are_cut_from_the_centre(tmp_path):
@@ -231,6 +237,9 @@ def test_top_k_accuracy():
     scores = np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3], [0.2, 0.3, 0.5]])
     labels = np.array([1, 2, 0])
     assert [top_k_accuracy(scores, labels, k) for k in (1, 2, 3)] == [1 / 3, 2 / 3, 1.0]
+    best, worst = np.array([1, 0, 2]), np.array([0, 1, 0])
+    assert [top_k_accuracy(scores, each) for each in (best, worst)] == [1, 0]
+    assert top_k_accuracy(scores, worst, 2) == 0
     with pytest.raises(ValueError, match="must be 1 to 3, got 4"):
         top_k_accuracy(scores, labels, 4)
     with pytest.raises(ValueError, match="one label per row"):

@@ -62,6 +62,15 @@ def test_each_class_has_its_own_spot(softmax):
     np.testing.assert_array_equal(predicted, keras_parc.grad_cam(model, spots(), 0))
 
 
+@pytest.mark.parametrize("softmax", ["inside", "layer", "activation", "none"])
+def test_scores_are_those_before_the_softmax(softmax):
+    """Red speaks for class 0, and more for class 1: behind a softmax it would speak against 0."""
+    model = brightness(softmax)
+    weights = [np.float32([[1, 2], [0, 0]]), np.zeros(2, "float32")]
+    model.get_layer("scores").set_weights(weights)
+    assert keras_parc.grad_cam(model, spots(), 0)[4, 4] > 0.9
+
+
 def test_the_equation():
     """Against the closed form: behind the last map there is only a mean and a dense layer."""
     keras.utils.set_random_seed(0)  # something has to speak for the class
@@ -163,6 +172,17 @@ def test_receptive_field_of_a_place_and_a_layer():
         effective_receptive_field(model, images, place=(0, 2))
     with pytest.raises(ValueError, match="n of at least 1"):
         effective_receptive_field(model, images[:0])
+
+
+def test_signs_do_not_cancel():
+    """Red speaks for, green as much against: both count."""
+    image = keras.Input((5, 5, 3))
+    layer = layers.Conv2D(1, 1, use_bias=False)
+    model = keras.Model(image, layer(image))
+    layer.set_weights([np.float32([1, -1, 0])[None, None, :, None]])
+    field = effective_receptive_field(model, np.ones((1, 5, 5, 3)))
+    assert field[2, 2] == 1
+    assert field.sum() == 1
 
 
 def test_figures():

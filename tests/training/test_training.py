@@ -19,7 +19,7 @@ from keras_parc.training import fit as fitting
 from keras_parc.training.average import MovingAverage, mean_of_weights
 from keras_parc.training.checkpoint import read_state
 from keras_parc.training.compiling import rate_schedule, training_model
-from keras_parc.training.distribute import Devices
+from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import Interrupted
 from small_training import RECIPE, batches_of, finished, rows, run, start
 
@@ -271,6 +271,13 @@ def test_weight_decay_spares_what_it_is_told_to():
             if np.all(keras.ops.convert_to_numpy(variable) == 1)
         }
         assert names == (set() if decay_all else {"gamma", "beta", "bias", "base_position"})
+
+
+def test_the_moving_average_counts_updates(tmp_path):
+    """Three steps of one update move it as one step does without accumulation."""
+    recipe = dataclasses.replace(SHORT, gradient_accumulation=3)
+    run_of = fitting._Run(recipe, tmp_path, 60, 4, ONE_DEVICE, 500, Console(quiet=True))
+    assert run_of.moving.momentum**3 == pytest.approx(recipe.ema_momentum)
 
 
 def test_gradients_accumulate():

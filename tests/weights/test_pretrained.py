@@ -319,6 +319,10 @@ def test_loading_leaves_the_users_settings_alone(serve):
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("stem_conv").kernel.dtype == "float32"
+    after = random.getstate()
+    random.setstate(state)
+    ParCNetXS(include_top=False, input_shape=SMALL, include_preprocessing=False)
+    assert random.getstate() == after  # as without weights
     random.setstate(state)
     assert [
         first,
