@@ -34,6 +34,8 @@ def enliven(model, seed=0):
             depthwise = len(weight.shape) == 4 and weight.shape[-1] == 1
             taps = np.prod(weight.shape[:2] if depthwise else weight.shape[:-1])
             weight.assign(generator.normal(0, (2 / taps) ** 0.5, weight.shape))
+        elif weight.name == "base_position":
+            weight.assign(generator.normal(0, 0.5, weight.shape))
     return model
 
 

@@ -160,8 +160,9 @@ def test_images_as_they_are_is_the_default():
     for entry in OWN:
         model = entry.build(input_shape=(32, 32, 3), classes=3)
         assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers), entry.name
-    model = enliven(keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=3))
-    plain = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=3, include_preprocessing=False)
+    arguments = {"input_shape": (32, 32, 3), "classes": 3, "classifier_activation": None}
+    model = enliven(keras_parc.ParCNetTiny(**arguments))
+    plain = keras_parc.ParCNetTiny(**arguments, include_preprocessing=False)
     plain.set_weights(model.get_weights())
     expected = plain(keras_parc.preprocess_input(images), training=False)
     assert error(model(images, training=False), expected) <= 1e-3
