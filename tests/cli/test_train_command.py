@@ -93,7 +93,7 @@ def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
     ("arguments", "message"),
     [
         (["--recipe", "parc_net_l"], "There is no recipe 'parc_net_l'. Did you mean 'ssd_parc_ne"),
-        (["--set", "epoch=3"], "Expected field=value"),
+        (["--set", "epoch=3"], "There is no field 'epoch'. Did you mean 'epochs'?"),
         (["--set", "data=no_such_set"], "neither a folder nor a data set"),
         (["--set", "data=./nowhere"], "There is no folder"),
         (["--recipe", "parc_net_s_imagenet", "--set", "data=imagenet2012"], "imagenet"),
