@@ -250,15 +250,18 @@ def levels_of(model: keras.Model) -> dict[str, str]:
         >>> levels_of(keras_parc.ParCNetXS(input_shape=(32, 32, 3)))["P5"]
         'stage5_fusion_act'
     """
-    names = {layer.name for layer in getattr(model, "layers", ())}
-    found = [e.levels for e in list_models() if e.levels and names.issuperset(e.levels.values())]
+    places = {layer.name: place for place, layer in enumerate(getattr(model, "layers", ()))}
+    every = (entry.levels for entry in list_models() if entry.levels)
+    found = [levels for levels in every if places.keys() >= set(levels.values())]
     if not found:
         raise ValueError(
             f"{getattr(model, 'name', model)!r} has the feature maps of no registered model: give "
             "the names of its layers, or tell them once with `keras_parc.register_model(..., "
             "levels={'P4': ..., 'P5': ...})`."
         )
-    return dict(max(found, key=len))
+    # Where several fit, the most levels, and those that end last.
+    ends = [(len(levels), sum(places[name] for name in levels.values())) for levels in found]
+    return dict(found[ends.index(max(ends))])
 
 
 def _load_all() -> None:
