@@ -47,8 +47,10 @@ def evaluate(
     from keras_parc.tasks.model_files import load_model
     from keras_parc.tasks.task import task_of
 
-    loaded = load_model(model, threads) if Path(model).suffix else None
-    loaded = loaded or _named_model(model, weights, dataset, data_dir)
+    if Path(model).suffix:
+        loaded = load_model(model, threads)
+    else:
+        loaded = _named_model(model, weights, dataset, data_dir)
     task = task_of(loaded)
     given = {"short_side": short_side, "protocol": protocol}
     result = task.evaluate(

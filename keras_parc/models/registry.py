@@ -6,7 +6,7 @@ build on it, commands and comparisons know it.
 """
 
 import dataclasses
-import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from keras_parc.support.checks import unknown_name
 from keras_parc.weights import presets
 from keras_parc.weights.presets import Preset, published
 
@@ -210,14 +211,12 @@ def find_model(name: str) -> ModelEntry:
     """
     if name in _ENTRIES:  # while the files of this folder are still being imported, too
         return _ENTRIES[name]
-    for entry in list_models():
+    entries = list_models()
+    for entry in entries:
         if name in (entry.name, entry.key):
             return entry
-    names = [known for entry in list_models() for known in (entry.name, entry.key)]
-    close = difflib.get_close_matches(str(name), names, 1, 0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    every = ", ".join(entry.key for entry in list_models())
-    raise ValueError(f"There is no model {name!r}.{hint} There are {every}.")
+    constructors = [entry.name for entry in entries]
+    raise ValueError(unknown_name("model", name, [entry.key for entry in entries], constructors))
 
 
 def list_presets() -> tuple[Preset, ...]:
@@ -264,6 +263,7 @@ def levels_of(model: keras.Model) -> dict[str, str]:
     return dict(found[ends.index(max(ends))])
 
 
+@functools.cache  # the folder is read once
 def _load_all() -> None:
     """Import the files of this folder: each registers its models."""
     package = importlib.import_module("keras_parc.models")

@@ -19,7 +19,7 @@ from keras_parc.models.boxes import Anchors
 from keras_parc.models.classifier import weight_loader
 from keras_parc.models.features import STRIDES, copied, features
 from keras_parc.models.parc_net import ParCNetS
-from keras_parc.models.registry import find_model, register_model
+from keras_parc.models.registry import find_model, levels_of, register_model
 from keras_parc.support.random_state import undisturbed
 from keras_parc.weights import names
 
@@ -167,17 +167,12 @@ def _pyramid(backbone: keras.Model, names: tuple[str, ...]) -> keras.Model:
         raise ValueError(f"`backbone` must be a functional model of one image, got {backbone!r}.")
     if not names:
         raise ValueError("`feature_names` is empty.")
-    if set(names) <= STRIDES.keys():
-        pyramid = features(backbone)
-        if unknown := [name for name in names if name not in pyramid.output]:
-            raise ValueError(
-                f"`feature_names`: {backbone.name!r} has no levels {unknown}, only "
-                f"{list(pyramid.output)}."
-            )
-        kept = {name: pyramid.output[name] for name in names}
-        pyramid = keras.Model(pyramid.inputs[0], kept, name=pyramid.name)
-    else:
-        pyramid = features(backbone, {name: name for name in names})
+    known = levels_of(backbone) if set(names) <= STRIDES.keys() else {name: name for name in names}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"`feature_names`: {backbone.name!r} has no levels {unknown}, only {list(known)}."
+        )
+    pyramid = features(backbone, {name: known[name] for name in names})
     if any(len(each.shape) != 4 for each in pyramid.output.values()):
         raise ValueError(
             "`feature_names` must be layers of maps (batch, height, width, channels), got "

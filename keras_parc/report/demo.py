@@ -60,7 +60,7 @@ def load_data(recipe: Recipe, folder: Path):
     """Prepare the digit scenes of a recipe under `folder`; return train and test data sets."""
     import tensorflow_datasets as tfds
 
-    open_source(recipe.data, folder, check=None)  # made there if need be, without a word
+    open_source(recipe.data, folder, check=None)  # made there if need be
     supervised = recipe.task == "classification"
     return tfds.load(
         recipe.data, split=[recipe.train_split, "test"], data_dir=folder, as_supervised=supervised

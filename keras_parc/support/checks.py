@@ -36,19 +36,22 @@ def require(owner: object, name: str, fits: bool, expected: str) -> None:
         raise ValueError(f"`{name}` must be {expected}, got {getattr(owner, name)!r}.")
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], other_spellings: Iterable[str] = ()
+) -> str:
     """A message for a name that is none of those known, with the nearest one.
 
     Args:
         kind: What it should be the name of, such as "recipe".
         name: What came.
         known: The names there are.
+        other_spellings: Names that are understood too, but not listed.
 
     Example:
         >>> unknown_name("task", "detect", ["classification", "detection"])
         "There is no task 'detect'. Did you mean 'detection'? There are classification, detection."
     """
     known = list(known)
-    close = difflib.get_close_matches(str(name), known, 1, 0.5)
+    close = difflib.get_close_matches(str(name), [*known, *other_spellings], 1, 0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"There is no {kind} {name!r}.{hint} There are {', '.join(known)}."

@@ -1,4 +1,4 @@
-"""What native libraries print while they load, and that asks nothing of the user."""
+"""What native libraries print for information while they load."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 # Of absl, which writes before it reads TF_CPP_MIN_LOG_LEVEL, TensorFlow and LiteRT.
 NOTICES = re.compile(
     r"WARNING: All log messages before absl"
-    r"|[IWE]\d{4} \d\d:\d\d|[IWE]0000 "
+    r"|I\d{4} \d\d:\d\d"
     r"|To enable the following instructions"
     r"|INFO: (Created TensorFlow Lite|Initialized TensorFlow Lite|Applying)"
 )

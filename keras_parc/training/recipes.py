@@ -181,8 +181,7 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
         >>> override(find_recipe("digit_scenes"), ["epochs=10", "sizes=32,48"]).sizes
         (32, 48)
     """
-    options = recipe.options
-    groups = [vars(part).copy() for part in (recipe, options, options.augmentation)]
+    groups = _parts(recipe)
     arguments = dict(recipe.model_arguments)
     fixed = {"options", "augmentation", "model_arguments"}
     for setting in settings:
@@ -199,10 +198,19 @@ def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
             names = [each for g in groups for each in g if each not in fixed]
             raise ValueError(unknown_name("field", name, names))
         group[name] = _value(name, text, group[name])
-    of_recipe, of_options, of_augmentation = groups
-    of_options["augmentation"] = type(options.augmentation)(**of_augmentation)
-    changed = {"options": type(options)(**of_options), "model_arguments": arguments}
-    return Recipe(**of_recipe | changed)
+    groups[0]["model_arguments"] = arguments
+    return _put_together(*groups)
+
+
+def _parts(recipe: Recipe) -> list[dict[str, Any]]:
+    """The fields of a recipe, of its options and of their augmentation, to be changed."""
+    return [vars(part).copy() for part in (recipe, recipe.options, recipe.options.augmentation)]
+
+
+def _put_together(recipe: dict, options: dict, augmentation: dict) -> Recipe:
+    """The recipe of what `_parts` gave."""
+    options |= {"augmentation": type(options["augmentation"])(**augmentation)}
+    return Recipe(**recipe | {"options": type(recipe["options"])(**options)})
 
 
 def _value(name, text, old):
@@ -258,8 +266,9 @@ def list_recipes(model: str | None = None) -> list[Recipe]:
         >>> [recipe.name for recipe in list_recipes("parc_net_xs")]
         ['parc_net_xs_imagenet', 'digit_scenes']
     """
-    brought = [_of_entry(name, *each) for name, each in _brought_along().items()]
-    return [r for r in (*RECIPES.values(), *brought) if model in (None, r.model)]
+    own = [recipe for recipe in RECIPES.values() if model in (None, recipe.model)]
+    brought = _brought_along().items()
+    return own + [_of_entry(n, key, f) for n, (key, f) in brought if model in (None, key)]
 
 
 def _brought_along() -> dict[str, tuple[str, Mapping[str, Any]]]:
@@ -277,17 +286,16 @@ def _of_entry(name: str, model: str, fields: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"{where}: {unknown_name('recipe', like, RECIPES)}")
     base = RECIPES[like] if like else Recipe(name, model)
     options = fields.pop("options", base.options)
-    groups = [vars(part).copy() for part in (base, options, options.augmentation)]
+    if "augmentation" in fields:
+        options = dataclasses.replace(options, augmentation=fields.pop("augmentation"))
+    groups = _parts(dataclasses.replace(base, name=name, model=model, options=options))
     for key, value in fields.items():
         group = next((g for g in groups if key in g), None)
         if group is None:
             known = [each for g in groups for each in g]
             raise ValueError(f"{where}: {unknown_name('field', key, known)}")
         group[key] = value
-    of_recipe, of_options, of_augmentation = groups
-    of_options["augmentation"] = type(options.augmentation)(**of_augmentation)
-    of_recipe |= {"name": name, "model": model, "options": type(options)(**of_options)}
-    return Recipe(**of_recipe)
+    return _put_together(*groups)
 
 
 _S = Recipe("parc_net_s_imagenet", "parc_net_s")

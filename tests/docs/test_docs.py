@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from registered import registry_of_its_own
 
 import keras_parc
 
@@ -38,8 +39,9 @@ SLOW = ("keras_parc.training.rates",)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else []) for n in WITH_EXAMPLES]
 )
-def test_examples_run(name):
+def test_examples_run(name, monkeypatch):
     """All that the source shows, but for those that say that they do not."""
+    registry_of_its_own(monkeypatch)
     module = importlib.import_module(name)
     skipped = Path(module.__file__).read_text().count("# doctest: +SKIP")
     results = doctest.testmod(module, optionflags=doctest.ELLIPSIS)

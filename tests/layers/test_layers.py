@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from registered import own_models
 
 import keras_parc
 from backends import gradients
@@ -268,10 +269,7 @@ def test_public_names():
         thing = getattr(keras_parc, name)
         module = thing.__name__ if inspect.ismodule(thing) else thing.__module__
         assert module.split(".")[0] == "keras_parc", name
-    own = "keras_parc.models."  # other tests register theirs
-    entries = keras_parc.list_models(listed=True)
-    models = {each.name for each in entries if each.build.__module__.startswith(own)}
-    models -= {"MyNet"}  # of a docstring
+    models = {entry.name for entry in own_models() if entry.listed}
     assert len(models) >= 9
     assert models <= set(keras_parc.__all__)
     with pytest.raises(AttributeError):

@@ -7,17 +7,17 @@ import keras
 import numpy as np
 import pytest
 from every_model import MODELS
-from registered import register_for_test
+from registered import own_models, register_for_test, registry_of_its_own
 from rewritten import enliven
 
 import keras_parc
+from keras_parc.data.augment.settings import Augmentation
 from keras_parc.models import registry
 from keras_parc.models.registry import find_model, levels_of, list_models, register_model
 from keras_parc.training.recipes import find_recipe, list_recipes
 from reference import error
 
-# Those of the package; other tests register theirs.
-OWN = [each for each in list_models() if each.build.__module__.startswith("keras_parc.models.")]
+OWN = own_models()
 
 
 def test_every_model_says_what_it_is():
@@ -99,7 +99,7 @@ def test_presets_brought_along_are_listed(monkeypatch):
 
 
 def test_registering_returns_the_constructor_and_takes_its_default_name(monkeypatch):
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    registry_of_its_own(monkeypatch)
 
     @register_model(input_size=(96, 96))
     def OtherNet(name="other_net"):
@@ -182,6 +182,20 @@ def test_recipes_brought_along_start_from_others(monkeypatch):
     with pytest.raises(ValueError, match=r"no field 'epoch'. Did you mean 'epochs'"):
         find_recipe("of_a_typo")
     assert find_recipe("digit_scenes") is base  # the others are as they were
+    assert [each.name for each in list_recipes("parc_net_s")]  # those of others may be wrong
+
+
+def test_a_whole_augmentation_is_taken(monkeypatch):
+    mild = Augmentation(scale=(0.5, 1.0), flip=0.0)
+    fields = {"like": "digit_scenes", "augmentation": mild}
+    recipes = {"mine": fields, "more": {**fields, "flip": 0.25}}
+    register_for_test(monkeypatch, my_net, "my_net", recipes=recipes)
+    assert find_recipe("mine").options.augmentation == mild
+    assert find_recipe("more").options.augmentation == dataclasses.replace(mild, flip=0.25)
+
+
+def test_a_recipe_that_is_not_there(monkeypatch):
+    register_for_test(monkeypatch, my_net, "my_net")
     with pytest.raises(ValueError, match="no recipe 'nothing'"):
         find_recipe("nothing")
 

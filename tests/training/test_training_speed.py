@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from registered import register_for_test
+from registered import register_for_test, registry_of_its_own
 
 import keras_parc
 import small_training
@@ -178,7 +178,7 @@ def test_mistakes_end_in_one_line(run_cli, arguments, message):
 
 
 def test_kimm_is_a_model_as_others_are_or_is_named_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    registry_of_its_own(monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="needs that package: pip install --no-deps kimm"):
         training_rates.register_kimm()
