@@ -39,7 +39,7 @@ def grad_cam(
 
     Example:
         >>> import numpy as np, keras_parc
-        >>> model = keras_parc.ParCNetXS(input_shape=(64, 64, 3), classes=10)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(64, 64, 3), classes=10)
         >>> keras_parc.grad_cam(model, np.random.rand(64, 64, 3)).shape
         (64, 64)
     """

@@ -7,7 +7,7 @@ import numpy as np
 from shared import made_once
 
 import keras_parc
-from keras_parc.layers.blocks import conv_norm_act, inverted_residual
+from keras_parc.layers.blocks import conv_norm_act
 from keras_parc.layers.parc import ParCH, ParCV
 from keras_parc.models.losses import pixel_cross_entropy
 from squares import SIDE, scenes
@@ -32,13 +32,12 @@ def backbone(side=SIDE):
     x = keras.layers.Rescaling(1 / 128, -1)(image)
     x = conv_norm_act(x, 8, 3, 2, name="stem")
     for stage, width in ((2, 12), (3, 16), (4, 16), (5, 24)):
-        x = inverted_residual(x, width, 2, f"stage{stage}_ir1", expansion=2)
+        x = conv_norm_act(x, width, 3, 2, name=f"stage{stage}")
     x = ParCH(8, name="stage5_h1")(ParCV(8, name="stage5_v1")(x))
     return keras.Model(image, conv_norm_act(x, 24, name="stage5_fusion"))
 
 
-LEVELS = {f"P{stage}": f"stage{stage}_ir1_project_bn" for stage in (2, 3, 4)}
-LEVELS["P5"] = "stage5_fusion_act"
+LEVELS = {f"P{stage}": f"stage{stage}_act" for stage in (2, 3, 4)} | {"P5": "stage5_fusion_act"}
 keras_parc.register_model(backbone, key="squares_backbone", levels=LEVELS, listed=False)
 
 

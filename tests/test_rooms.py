@@ -1,6 +1,7 @@
 """Imports go down: each room imports rooms below it only, inside functions too."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,8 +121,10 @@ def test_production_code_makes_no_mocks_and_has_no_utils():
 
 
 def run(code: str) -> str:
-    """What a new Python process prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    """What a new Python process prints. JAX starts in half of the time of TensorFlow."""
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -160,10 +163,9 @@ def test_keras_finds_our_layers_whichever_is_imported_first(first, tmp_path):
     import keras_parc
 
     path = tmp_path / "model.keras"
-    keras_parc.MobileViTTiny(input_shape=(32, 32, 3), classes=2).save(path)
-    code = f"{first}\nimport keras\nprint(len(keras.models.load_model({str(path)!r}).layers))"
-    assert keras.models.load_model(path).layers
-    assert int(run(code)) > 10
+    keras.Sequential([keras.Input((8, 8, 3)), keras_parc.ParCH(3)]).save(path)
+    code = f"{first}\nimport keras\nprint(keras.models.load_model({str(path)!r}).layers)"
+    assert "ParCH" in run(code)
 
 
 def test_public_names_are_there_and_modules_are_reachable():

@@ -84,7 +84,7 @@ def to_tflite(
 
     Example:
         >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> keras_parc.TFLiteModel(path).input_shape
         (1, 32, 32, 3)

@@ -123,7 +123,7 @@ def conversion_process() -> Iterator[ConversionProcess]:
 
     Example:
         >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> folder = tempfile.mkdtemp()
         >>> with conversion_process():
         ...     for name in ("a", "b"):

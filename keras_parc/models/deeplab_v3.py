@@ -183,7 +183,7 @@ def low_resolution(model: keras.Model) -> keras.Model:
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 96, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(64, 96, 3))
         >>> model = keras_parc.DeepLabV3(backbone, classes=3)
         >>> keras_parc.low_resolution(model).output_shape
         (None, 4, 6, 3)

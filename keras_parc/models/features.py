@@ -54,7 +54,7 @@ def layers_by_level(pyramid: keras.Model) -> dict[str, set[str]]:
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 64, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(64, 64, 3))
         >>> "stage3_ir1_expand_conv" in layers_by_level(features(backbone))["P3"]
         True
     """
@@ -77,7 +77,7 @@ def head_variables(model: keras.Model) -> list[keras.Variable]:
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(64, 64, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(64, 64, 3))
         >>> found = head_variables(keras_parc.DeepLabV3(backbone, classes=3))
         >>> "aspp1_conv/kernel" in [variable.path for variable in found]
         True

@@ -246,7 +246,7 @@ def levels_of(model: keras.Model) -> dict[str, str]:
 
     Example:
         >>> import keras_parc
-        >>> levels_of(keras_parc.ParCNetXS(input_shape=(32, 32, 3)))["P5"]
+        >>> levels_of(keras_parc.ParCNetTiny(input_shape=(32, 32, 3)))["P5"]
         'stage5_fusion_act'
     """
     places = {layer.name: place for place, layer in enumerate(getattr(model, "layers", ()))}

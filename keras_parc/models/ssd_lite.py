@@ -244,7 +244,7 @@ def ssd_anchors(model: keras.Model, image_size: tuple[int, int] | None = None) -
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(32, 32, 3))
         >>> keras_parc.ssd_anchors(keras_parc.SSDLite(backbone, classes=2)).shape
         (52, 4)
     """

@@ -28,7 +28,7 @@ def ssd_losses(
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(32, 32, 3))
         >>> model = keras_parc.SSDLite(backbone, classes=2)
         >>> model.compile("adam", loss=keras_parc.ssd_losses(model), run_eagerly=True)
         >>> objects = keras_parc.ssd_targets([[[0.1, 0.1, 0.6, 0.5]], []], [[1], []], classes=2)

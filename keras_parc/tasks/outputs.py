@@ -41,7 +41,7 @@ def class_count(model: keras.Model | TFLiteModel | TFLiteDetector) -> int:
 
     Example:
         >>> import keras_parc
-        >>> class_count(keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=7))
+        >>> class_count(keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=7))
         7
     """
     if isinstance(model, TFLiteDetector):

@@ -75,7 +75,7 @@ def task_of(model: keras.Model | TFLiteModel | TFLiteDetector) -> Task:
 
     Example:
         >>> import keras_parc
-        >>> task_of(keras_parc.ParCNetXS(input_shape=(32, 32, 3))).name
+        >>> task_of(keras_parc.ParCNetTiny(input_shape=(32, 32, 3))).name
         'classification'
     """
     if isinstance(model, TFLiteDetector) or (isinstance(model, keras.Model) and is_detector(model)):

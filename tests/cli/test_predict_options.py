@@ -5,13 +5,12 @@ import json
 import numpy as np
 from PIL import Image
 
-import keras_parc
+import squares
 
 
 def test_the_threshold_is_heard(run_cli, tmp_path):
     """A detector that is sure of nothing: at 0 it shows boxes, at 0.9 none."""
-    backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(32, 32, 3))
-    keras_parc.SSDLite(backbone, classes=2).save(tmp_path / "unsure.keras")
+    squares.new_detector().save(tmp_path / "unsure.keras")
     Image.fromarray(np.zeros((32, 32, 3), "uint8")).save(tmp_path / "a.png")
     counts = []
     for threshold in (0, 0.9):

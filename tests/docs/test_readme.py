@@ -11,6 +11,7 @@ from guides import missing_names
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_tables_are_up_to_date():
     done = subprocess.run(
         [sys.executable, ROOT / "docs/scripts/update_readme.py", "--check"],

@@ -37,6 +37,7 @@ def site(tmp_path_factory):
     return {path: _Links(path.read_text()) for path in folder.rglob("index.html")}
 
 
+@pytest.mark.slow
 def test_links_inside_lead_to_a_page_and_a_place(site):
     checked = 0
     for page, found in site.items():
@@ -53,6 +54,7 @@ def test_links_inside_lead_to_a_page_and_a_place(site):
     assert checked > 100
 
 
+@pytest.mark.slow
 def test_links_to_the_outside_are_well_formed(site):
     outside = {link for found in site.values() for link in found.links if urlsplit(link).scheme}
     assert outside
@@ -79,6 +81,7 @@ def test_links_of_the_repository_lead_to_a_file():
     assert checked > 30
 
 
+@pytest.mark.slow
 def test_every_preset_has_a_page_with_what_a_user_must_know(site):
     pages = {page.parent.name: page.read_text() for page in site}
     for preset in keras_parc.list_presets():
@@ -87,6 +90,7 @@ def test_every_preset_has_a_page_with_what_a_user_must_know(site):
             assert fact in text, (preset.name, fact)
 
 
+@pytest.mark.slow
 def test_examples_are_shown_as_code(site):
     models = next(page for page in site if page.parent.name == "models" and "api" in page.parts)
     text = re.sub(r"<[^>]+>", "", models.read_text())

@@ -98,7 +98,7 @@ def test_the_pyramid_has_no_resize_and_no_long_reach():
 def test_all_of_a_segmenter_is_one_partition(tmp_path, quantize):
     """ParC-Net over a rectangle whose map of 4 x 6 is smaller than all rates."""
     keras.utils.set_random_seed(0)
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(64, 96, 3), include_preprocessing=True
     )
     model = DeepLabV3(backbone, classes=11)

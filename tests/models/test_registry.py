@@ -1,6 +1,7 @@
 """The registry: what is entered is found, and a user's own model gets what the others have."""
 
 import dataclasses
+import inspect
 import re
 
 import keras
@@ -154,10 +155,13 @@ def test_heads_copy_the_backbone():
 
 
 def test_images_as_they_are_is_the_default():
-    """RGB 0..255 in, for every constructor."""
+    """RGB 0..255 in, by every constructor's signature and by the model of one of each family."""
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     images[..., 0] /= 4
     for entry in OWN:
+        default = inspect.signature(entry.build).parameters["include_preprocessing"].default
+        assert default is True, entry.name
+    for entry in {entry.name_map: entry for entry in OWN}.values():
         model = entry.build(input_shape=(32, 32, 3), classes=3)
         assert any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers), entry.name
     arguments = {"input_shape": (32, 32, 3), "classes": 3, "classifier_activation": None}

@@ -195,7 +195,10 @@ def test_export_command(files, tmp_path, run_cli):
     assert list(found.labels) == [str(digit) for digit in range(10)]
     about = found.description, found.author, found.licence, found.version
     assert about == ("Digits", "me", "MIT", "2")
-    model = files / "model.keras"
+    model = tmp_path / "model.keras"  # soon loaded
+    image = keras.Input((48, 48, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    keras.Model(image, keras.layers.Dense(10)(pooled)).save(model)
     before = out.read_bytes()
     broken, empty = tmp_path / "broken.keras", tmp_path / "empty"
     broken.write_bytes(model.read_bytes()[:1000])

@@ -84,13 +84,13 @@ def test_a_model_without_preprocessing_gets_bgr_0_to_1(folder):
 
 
 def test_a_name_with_weights(folder, tmp_path, run_cli):
-    model = keras_parc.ParCNetXS(
+    model = keras_parc.ParCNetTiny(
         classes=8, input_shape=(None, None, 3), include_preprocessing=False
     )
-    weights = tmp_path / "xs.weights.h5"
+    weights = tmp_path / "tiny.weights.h5"
     model.save_weights(weights)
     expected = evaluate_classifier(model, folder, size=32)
-    arguments = ("evaluate", "ParCNetXS", "--dataset", folder, "--size", 32, "--json")
+    arguments = ("evaluate", "ParCNetTiny", "--dataset", folder, "--size", 32, "--json")
     code, output, errors = run_cli(*arguments, "--weights", weights)
     assert code == 0, errors
     assert json.loads(output)["top5"] == expected["top5"]

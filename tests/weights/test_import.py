@@ -29,7 +29,14 @@ def logits(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "legacy"), [*((name, False) for name in MODELS), ("parcnet_xs", True)]
+    ("name", "legacy"),
+    [
+        *(
+            pytest.param(name, False, marks=pytest.mark.slow if name == "parcnet_h" else [])
+            for name in MODELS
+        ),
+        ("parcnet_xs", True),
+    ],
 )
 def test_golden_logits_through_a_file(name, legacy, tmp_path):
     checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "new" / "out.weights.h5"
@@ -55,28 +62,28 @@ def test_an_ablation_through_a_file(tmp_path):
     assert error(logits(model), outputs("parcnet_s_bk_1_2")["S192/logits"]) <= TOLERANCE
 
 
-def test_a_detector_through_a_file(run_cli, tmp_path):
-    """All 80 classes, and a user's two: the classes are the file's."""
+@pytest.mark.parametrize("classes", [2, pytest.param(80, marks=pytest.mark.slow)])
+def test_a_detector_through_a_file(classes, run_cli, tmp_path):
+    """A user's two classes, and the published 80: the classes are the file's."""
     checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "out.weights.h5"
     state = state_dict("ssd_parcnet_s")
-    for classes in (80, 2):
-        for name, value in state.items():
-            if name.startswith("ssd_heads.") and ".pw_conv.block.conv" in name.replace(
-                "5.loc_cls_layer", "5.pw_conv"
-            ):
-                per_anchor = value.reshape(-1, 85, *value.shape[1:])[:, : 5 + classes]
-                state[name] = per_anchor.reshape(-1, *value.shape[1:])
-        checkpoint.write_bytes(state_dict_bytes(state))
-        code, printed, _ = run_cli("import", checkpoint, out, "--model", "SSDParCNetS")
-        assert code == 0
-        assert f"classes={classes})" in printed
-        line = printed.split("load it with ")[1].replace(
-            ")", ", input_shape=(256, 256, 3), include_preprocessing=False)"
-        )
-        model = eval(line, {"keras_parc": keras_parc})
-        found = model(image(256), training=False)
-        expected = outputs("ssd_parcnet_s")["S256/scores"][..., : classes + 1]
-        assert error(found["scores"], expected) <= TOLERANCE
+    for name, value in state.items():
+        if name.startswith("ssd_heads.") and ".pw_conv.block.conv" in name.replace(
+            "5.loc_cls_layer", "5.pw_conv"
+        ):
+            per_anchor = value.reshape(-1, 85, *value.shape[1:])[:, : 5 + classes]
+            state[name] = per_anchor.reshape(-1, *value.shape[1:])
+    checkpoint.write_bytes(state_dict_bytes(state))
+    code, printed, _ = run_cli("import", checkpoint, out, "--model", "SSDParCNetS")
+    assert code == 0
+    assert f"classes={classes})" in printed
+    line = printed.split("load it with ")[1].replace(
+        ")", ", input_shape=(256, 256, 3), include_preprocessing=False)"
+    )
+    model = eval(line, {"keras_parc": keras_parc})
+    found = model(image(256), training=False)
+    expected = outputs("ssd_parcnet_s")["S256/scores"][..., : classes + 1]
+    assert error(found["scores"], expected) <= TOLERANCE
 
 
 @pytest.fixture

@@ -54,6 +54,18 @@ def serve(server, monkeypatch, cache):
     return use
 
 
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory):
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture
+def published(serve, converted, monkeypatch):
+    """All weights can be had; what one test has downloaded and converted serves the next."""
+    serve("good")
+    monkeypatch.setenv("KERAS_HOME", str(converted))
+
+
 def kept(cache):
     """What is in the cache besides locks."""
     return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
@@ -92,9 +104,8 @@ def test_the_line(serve, cache):
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
-def test_everything_but_the_head(serve, caplog):
-    serve("good")
-    published = golden_classifier(ParCNetXS, "parcnet_xs")
+def test_everything_but_the_head(published, caplog):
+    golden = golden_classifier(ParCNetXS, "parcnet_xs")
     x = image(64)
     with caplog.at_level(logging.INFO, "keras_parc"):
         headless = ParCNetXS(
@@ -105,7 +116,7 @@ def test_everything_but_the_head(serve, caplog):
             include_preprocessing=False,
         )
     assert "weights='small': everything but the head is loaded." in caplog.text
-    pooled = keras.Model(published.input, published.get_layer("head_pool").output)
+    pooled = keras.Model(golden.input, golden.get_layer("head_pool").output)
     assert error(run(headless, x), run(pooled, x)) <= TOLERANCE
 
     caplog.clear()
@@ -117,7 +128,7 @@ def test_everything_but_the_head(serve, caplog):
         include_preprocessing=False,
     )
     assert "everything but predictions is loaded; these layers keep their random" in caplog.text
-    for layer in published.layers:
+    for layer in golden.layers:
         if layer.weights and layer.name != "predictions":
             for ours, theirs in zip(ten.get_layer(layer.name).weights, layer.weights, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
@@ -129,16 +140,15 @@ def test_everything_but_the_head(serve, caplog):
         weights="small", include_top=False, input_tensor=own, include_preprocessing=False
     )
     np.testing.assert_array_equal(
-        before.get_layer("stem_conv").kernel, published.get_layer("stem_conv").kernel
+        before.get_layer("stem_conv").kernel, golden.get_layer("stem_conv").kernel
     )
 
     rgb = np.random.default_rng(0).integers(0, 256, (1, *SMALL)).astype("uint8")
     whole = ParCNetXS(weights="small", include_preprocessing=True, input_shape=SMALL)
-    assert error(run(whole, rgb), run(published, keras_parc.preprocess_input(rgb))) <= TOLERANCE
+    assert error(run(whole, rgb), run(golden, keras_parc.preprocess_input(rgb))) <= TOLERANCE
 
 
-def test_a_whole_segmenter(serve):
-    serve("good")
+def test_a_whole_segmenter(published):
     model = keras_parc.DeepLabV3ParCNetS(
         "voc", input_shape=(256, 256, 3), include_preprocessing=False
     )
@@ -154,8 +164,7 @@ def test_a_whole_segmenter(serve):
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_detector(serve, caplog):
-    serve("good")
+def test_the_detector(published, caplog):
     whole = keras_parc.SSDParCNetS(
         weights="coco", input_shape=(256, 256, 3), include_preprocessing=False
     )
@@ -172,8 +181,7 @@ def test_the_detector(serve, caplog):
 
 
 @pytest.mark.parametrize("weights", ["coco", "voc"])
-def test_backbone_of_a_detector_and_a_segmenter(serve, caplog, weights):
-    serve("good")
+def test_backbone_of_a_detector_and_a_segmenter(published, caplog, weights):
     model = ParCNetS(
         weights=weights, include_top=False, input_shape=SMALL, include_preprocessing=False
     )
@@ -299,8 +307,7 @@ def test_a_file_put_by_hand(serve, files, cache, tmp_path, monkeypatch):
     assert [name.split(".weights.")[1] for name in kept(cache)] == ["h5", "h5.sha256"]
 
 
-def test_loading_leaves_the_users_settings_alone(serve):
-    serve("good")
+def test_loading_leaves_the_users_settings_alone(published):
     keras.utils.set_random_seed(5)
     expected = [
         random.random(),
@@ -357,8 +364,7 @@ def test_loading_leaves_the_users_settings_alone(serve):
         ),
     ],
 )
-def test_a_model_that_does_not_fit(serve, build, arguments, message):
-    serve("good")
+def test_a_model_that_does_not_fit(published, build, arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)
 

@@ -55,7 +55,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
 
     Example:
         >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> keras_parc.inspect(path).partitions
         1
@@ -146,7 +146,7 @@ def agreement(
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
         1.0

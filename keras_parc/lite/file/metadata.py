@@ -131,7 +131,7 @@ def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None 
 
     Example:
         >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> size = path.write_bytes(add_metadata(path.read_bytes(), Metadata(labels=["a", "b"])))
         >>> read_metadata(path).labels
@@ -176,7 +176,7 @@ def read_metadata(path: str | os.PathLike) -> Metadata | None:
 
     Example:
         >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path, metadata = tempfile.mkdtemp() + "/model.tflite", Metadata(labels=["a", "b"])
         >>> read_metadata(keras_parc.to_tflite(model, path, metadata=metadata)) == metadata
         True

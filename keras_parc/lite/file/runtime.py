@@ -108,7 +108,7 @@ class TFLiteModel(_ImageFile):
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> keras_parc.TFLiteModel(path)(numpy.zeros((5, 32, 32, 3))).shape
         (5, 2)
@@ -158,7 +158,7 @@ class TFLiteDetector(_ImageFile):
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> backbone = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_top=False)
+        >>> backbone = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_top=False)
         >>> model = keras_parc.SSDLite(backbone, classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> found = keras_parc.TFLiteDetector(path)(numpy.zeros((5, 32, 32, 3)))

@@ -44,7 +44,7 @@ def calibration_images(
 
     Example:
         >>> import keras_parc
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=True)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=True)
         >>> pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3))
         >>> len(calibration_images(pixels, (32, 32, 3), model))
         5

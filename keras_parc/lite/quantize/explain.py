@@ -58,7 +58,7 @@ def explain(
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> folder, images = tempfile.mkdtemp(), 255 * numpy.random.rand(4, 32, 32, 3)
         >>> float_path = keras_parc.to_tflite(model, folder + "/float.tflite")
         >>> int8_path = keras_parc.to_tflite(

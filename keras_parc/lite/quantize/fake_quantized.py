@@ -46,7 +46,7 @@ class FakeQuantized(keras.Model):
 
     Example:
         >>> import keras_parc, pathlib, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> FakeQuantized(pathlib.Path(path).read_bytes())(np.zeros((3, 32, 32, 3))).shape
         TensorShape([3, 2])

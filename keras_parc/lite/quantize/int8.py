@@ -40,7 +40,7 @@ def quantize(
 
     Example:
         >>> import keras_parc, numpy, pathlib, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> content = pathlib.Path(path).read_bytes()
         >>> len(quantize(content, numpy.random.rand(2, 32, 32, 3))) < len(content)

@@ -55,7 +55,7 @@ def choose_ranges(file: TracedFile, images: Sequence[np.ndarray], method: str = 
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> ranges = choose_ranges(TracedFile(path), numpy.random.rand(2, 32, 32, 3))
         >>> all(low <= 0 <= high and low < high for low, high in ranges.values())

@@ -68,7 +68,7 @@ class TracedFile:
 
     Example:
         >>> import keras_parc, numpy, tempfile
-        >>> model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), classes=2)
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
         >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
         >>> file = TracedFile(path)
         >>> file.run(numpy.zeros((32, 32, 3)))

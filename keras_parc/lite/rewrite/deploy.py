@@ -64,7 +64,7 @@ def deploy(
 
     Example:
         >>> import keras_parc
-        >>> model = keras_parc.ParCNetXS(input_shape=(64, 64, 3))
+        >>> model = keras_parc.ParCNetTiny(input_shape=(64, 64, 3))
         >>> len(keras_parc.deploy(model).layers) < len(model.layers)
         True
     """

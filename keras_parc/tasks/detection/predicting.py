@@ -43,7 +43,7 @@ def detector_of(
 
     Example:
         >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetXS(include_top=False, input_shape=(32, 32, 3))
+        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(32, 32, 3))
         >>> detector = detector_of(keras_parc.SSDLite(backbone, classes=2), max_boxes=5)
         >>> [sorted(found) for found in detector(np.zeros((1, 32, 32, 3)))]
         [['boxes', 'labels', 'scores']]
