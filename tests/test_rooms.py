@@ -168,6 +168,16 @@ def test_keras_finds_our_layers_whichever_is_imported_first(first, tmp_path):
     assert "ParCH" in run(code)
 
 
+def test_import_is_light():
+    """On top of Keras it loads neither data sets, augmentation nor plots."""
+    code = (
+        "import sys, keras\nbefore = set(sys.modules)\nimport keras_parc\n"
+        "heavy = {'tensorflow_datasets', 'keras_cv', 'matplotlib', 'sklearn'}\n"
+        "print('LOADED', sorted(heavy & (set(sys.modules) - before)))"
+    )
+    assert run(code).splitlines()[-1] == "LOADED []"
+
+
 def test_public_names_are_there_and_modules_are_reachable():
     code = (
         "import keras_parc\n"

@@ -17,8 +17,8 @@ from keras_parc.tasks.task import find_task
         # Of the authors' code.
         (2, 4_961_696, 1_632_878_080),
         (5, 4_951_672, 1_657_267_200),
-        (9, 5_171_682, 2_747_360_544),
-        (13, 5_816_397, 9_754_237_440),
+        pytest.param(9, 5_171_682, 2_747_360_544, marks=pytest.mark.slow),
+        pytest.param(13, 5_816_397, 9_754_237_440, marks=pytest.mark.slow),
     ],
 )
 def test_rows_of_the_ablation(number, parameters, macs):

@@ -89,7 +89,7 @@ def test_raw_outputs(detector_files, found_by_keras, quantize):
 
 
 def test_a_parc_net_is_one_partition(tmp_path):
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(64, 96, 3), include_preprocessing=True
     )
     model = keras_parc.SSDLite(backbone, classes=3)
@@ -163,7 +163,7 @@ def test_the_device_tool(detector_files, found_by_keras, quantize, tmp_path):
 
 def test_wrong_arguments(tmp_path):
     model = squares.new_detector()
-    classifier = keras_parc.ParCNetXS(
+    classifier = keras_parc.ParCNetTiny(
         input_shape=(32, 32, 3), classes=2, include_preprocessing=False
     )
     path = tmp_path / "model.tflite"

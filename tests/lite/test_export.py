@@ -10,7 +10,7 @@ from keras import layers
 from rewritten import randomize
 
 import keras_parc
-from keras_parc import Metadata, ParCNetH, ParCNetXS, TFLiteModel, to_tflite
+from keras_parc import Metadata, ParCNetH, ParCNetTiny, TFLiteModel, to_tflite
 from keras_parc.lite.file import flatbuffer
 
 
@@ -103,11 +103,11 @@ def test_vanishing_activations(folder):
 
 def test_without_the_rewrite_int8_falls_apart(folder):
     """Also shows that `inspect` can count more than one."""
-    source, x = model(ParCNetXS, 64, include_preprocessing=False), photos(2, 64)
+    source, x = model(ParCNetTiny, 64, include_preprocessing=False), photos(2, 64)
     path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x, rewrite=False)
     found = keras_parc.inspect(path)
     assert found.partitions > 10
-    assert found.outside["HARD_SWISH"] == 14
+    assert found.outside["HARD_SWISH"] == 6
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_the_same_export_gives_the_same_bytes(small, folder):
 def test_a_classifier_without_bias_has_no_fully_connected(folder):
     """int8 FULLY_CONNECTED without a bias crashes TensorFlow Lite on ARMv7."""
     source, x = (
-        ParCNetXS(input_shape=(32, 32, 3), classes=4, include_preprocessing=False),
+        ParCNetTiny(input_shape=(32, 32, 3), classes=4, include_preprocessing=False),
         photos(2, 32),
     )
     path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x)
@@ -240,7 +240,7 @@ def test_a_classifier_without_bias_has_no_fully_connected(folder):
 
 def test_unknown_size_rectangle_and_features(folder):
     source = keras_parc.features(
-        ParCNetXS(input_shape=(None, None, 3), include_preprocessing=False)
+        ParCNetTiny(input_shape=(None, None, 3), include_preprocessing=False)
     )
     path = to_tflite(source, folder / "m.tflite", input_size=(64, 96))
     found = keras_parc.inspect(path)
@@ -282,7 +282,7 @@ def test_wrong_arguments(small, tmp_path, arguments, message):
 
 
 def test_calibration_of_a_model_that_preprocesses(tmp_path):
-    source = ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=True)
+    source = ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=True)
     with pytest.raises(ValueError, match=r"takes pixels 0..255.*lie in 0..1"):
         to_tflite(source, tmp_path / "m.tflite", quantize="int8", calibration=ramp)
 
@@ -290,7 +290,7 @@ def test_calibration_of_a_model_that_preprocesses(tmp_path):
 def test_size_not_known(tmp_path):
     with pytest.raises(ValueError, match="is not fixed: pass `input_size"):
         to_tflite(
-            ParCNetXS(input_shape=(None, None, 3), include_preprocessing=False),
+            ParCNetTiny(input_shape=(None, None, 3), include_preprocessing=False),
             tmp_path / "m.tflite",
         )
 

@@ -79,9 +79,9 @@ def pooled():
 
 @pytest.fixture(scope="module")
 def circulant(tmp_path_factory):
-    """ParC-Net-XS with circular convolutions as matrices and as convolutions."""
+    """ParC-Net-Tiny with circular convolutions as matrices and as convolutions."""
     keras.utils.set_random_seed(0)
-    model = keras_parc.ParCNetXS(
+    model = keras_parc.ParCNetTiny(
         input_shape=(96, 80, 3), classes=4, classifier_activation=None, include_preprocessing=False
     )
     path = tmp_path_factory.mktemp("circulant") / "float.tflite"
@@ -102,7 +102,7 @@ def largest_difference(content):
     ("build", "settings"),
     [
         (
-            lambda: keras_parc.MobileViTS(
+            lambda: keras_parc.MobileViTTiny(
                 input_shape=(64, 64, 3), classes=4, include_preprocessing=False
             ),
             {"rewrite": False},
@@ -162,7 +162,7 @@ def test_gradients_reach_all_weights(circulant):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(student(batch)[:, 0])
         gradients.append(tape.gradient(loss, [each.value for each in student.trainable_variables]))
-    assert len(gradients[0]) > 90
+    assert len(gradients[0]) > 60
     assert all(each is not None and np.any(each) for each in gradients[1])
     # As if rounding were not there, up to where it leads the values.
     flat = [np.concatenate([np.ravel(each) for each in one]) for one in gradients]

@@ -244,7 +244,7 @@ def test_calibration_mistakes(model, images, message):
 
 
 def test_pixels_for_a_model_without_preprocessing(pixels):
-    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2, include_preprocessing=False)
+    plain = keras_parc.ParCNetTiny(input_shape=SHAPE, classes=2, include_preprocessing=False)
     with pytest.raises(ValueError, match="no preprocessing"):
         calibration_images(pixels, SHAPE, plain)
 
@@ -270,7 +270,7 @@ def test_calibration_from_a_folder(model, pixels, tmp_path):
     np.testing.assert_array_equal(found, pixels[:6])
     found = calibration_images(tmp_path, SHAPE, model, limit=3)
     np.testing.assert_array_equal(found, pixels[[0, 2, 5]])  # One of each class.
-    plain = keras_parc.ParCNetXS(input_shape=SHAPE, classes=2, include_preprocessing=False)
+    plain = keras_parc.ParCNetTiny(input_shape=SHAPE, classes=2, include_preprocessing=False)
     found = calibration_images(tmp_path, SHAPE, plain)
     np.testing.assert_allclose(found, pixels[:6, ..., ::-1] / 255)
     with pytest.raises(FileNotFoundError):

@@ -14,7 +14,7 @@ from keras_parc.models.deeplab_v3 import DeepLabV3, encoder, low_resolution
 from keras_parc.models.losses import pixel_cross_entropy
 
 BACKBONES = (
-    keras_parc.ParCNetXS,
+    keras_parc.ParCNetTiny,
     keras_parc.MobileViTS,
     keras_parc.ParCResNet50,
     keras_parc.ParCMobileNetV2,
@@ -38,7 +38,7 @@ def numpy(x):
 def segmenter():
     """One of unknown sides, with random statistics so that nothing is 0 by chance."""
     keras.utils.set_random_seed(0)
-    backbone = keras_parc.ParCNetXS(include_top=False, include_preprocessing=True)
+    backbone = keras_parc.ParCNetTiny(include_top=False, include_preprocessing=True)
     model = DeepLabV3(backbone, classes=5)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -68,7 +68,7 @@ def test_any_size_and_rectangles(segmenter, size):
     image = 255 * pictures(1, *size, 3)
     logits = numpy(segmenter(image, training=False))
     assert logits.shape == (1, *size, 5)
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(*size, 3), include_preprocessing=True
     )
     fixed = DeepLabV3(backbone, classes=5)
@@ -89,13 +89,13 @@ def test_upsampling_has_half_pixel_centres(segmenter):
 
 
 def test_low_resolution_leaves_other_models_alone():
-    model = keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=False)
+    model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=False)
     assert low_resolution(model) is model
 
 
 def strides_of_backbones():
     """Of each kind of backbone one is fast; 8 is the stride where more stages lose theirs."""
-    fast = {("ParCNetXS", 16), ("ParCNetXS", 8), ("ParCMobileNetV2", 8), ("ParCConvNeXtXT", 8)}
+    fast = {("ParCNetTiny", 16), ("ParCNetTiny", 8), ("ParCMobileNetV2", 8), ("ParCConvNeXtXT", 8)}
     for build in BACKBONES:
         for stride in (16, 8):
             marks = [] if (build.__name__, stride) in fast else pytest.mark.slow
@@ -112,7 +112,7 @@ def test_every_backbone_at_every_output_stride(build, stride):
 
 
 def test_at_its_own_stride_a_backbone_is_copied():
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(64, 64, 3), include_preprocessing=False
     )
     copy, image = encoder(backbone, output_stride=32), pictures(1, 64, 64, 3)
@@ -124,12 +124,12 @@ def test_at_its_own_stride_a_backbone_is_copied():
 
 
 def test_a_backbone_built_for_the_stride_is_taken():
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(64, 64, 3), output_stride=16, include_preprocessing=False
     )
     built = DeepLabV3(backbone, classes=3)
     asked = DeepLabV3(
-        keras_parc.ParCNetXS(
+        keras_parc.ParCNetTiny(
             include_top=False, input_shape=(64, 64, 3), include_preprocessing=False
         ),
         classes=3,
@@ -199,7 +199,7 @@ def test_ignored_pixels_do_not_count():
     ],
 )
 def test_arguments_out_of_range(arguments, message):
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(32, 32, 3), include_preprocessing=False
     )
     with pytest.raises(ValueError, match=message):
@@ -209,7 +209,7 @@ def test_arguments_out_of_range(arguments, message):
 def test_a_backbone_that_does_not_fit():
     with pytest.raises(ValueError, match="has the feature maps of no registered model"):
         DeepLabV3(keras.applications.MobileNetV2(weights=None, include_top=False))
-    fine = keras_parc.ParCNetXS(include_top=False, output_stride=8, include_preprocessing=False)
+    fine = keras_parc.ParCNetTiny(include_top=False, output_stride=8, include_preprocessing=False)
     with pytest.raises(ValueError, match=r"of output stride 16 or more is needed.* is 8"):
         DeepLabV3(fine)
     with pytest.raises(ValueError, match="of output stride 32 is needed"):

@@ -39,7 +39,14 @@ def test_every_listed_classifier_has_a_case():
 
 
 @pytest.mark.parametrize(
-    "entry", [each for each in OWN if each.task == "classification"], ids=lambda entry: entry.key
+    "entry",
+    [
+        # Of the two ParC-Nets that differ from XS in their widths alone.
+        pytest.param(each, marks=pytest.mark.slow if each.name in ("ParCNetS", "ParCNetH") else [])
+        for each in OWN
+        if each.task == "classification"
+    ],
+    ids=lambda entry: entry.key,
 )
 def test_levels_are_at_their_strides(entry):
     model = entry.build(include_top=False, input_shape=(64, 96, 3))

@@ -157,7 +157,7 @@ def mobilenet(include_top, input_shape):
 
 FOREIGN = {"feature_names": ("block_13_expand_relu", "out_relu")}
 BACKBONES = [
-    (keras_parc.ParCNetXS, {}),
+    (keras_parc.ParCNetTiny, {}),
     (keras_parc.MobileViTS, {}),
     (keras_parc.ParCMobileNetV2, {}),
     (keras_parc.ParCResNet50, {"feature_names": ("P3", "P4", "P5"), "projections": (32, 32, 32)}),
@@ -165,7 +165,7 @@ BACKBONES = [
 ]
 
 
-FAST = (keras_parc.ParCNetXS, mobilenet)
+FAST = (keras_parc.ParCNetTiny, mobilenet)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_loss_is_saved_with_its_model():
 
 
 def test_wrong_arguments():
-    backbone = keras_parc.ParCNetXS(
+    backbone = keras_parc.ParCNetTiny(
         include_top=False, input_shape=(32, 32, 3), include_preprocessing=False
     )
     foreign = mobilenet(False, (32, 32, 3))

@@ -1,8 +1,6 @@
 """The demonstration end to end at toy size, and `keras-parc predict` as a user types it."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -249,7 +247,7 @@ def test_top_k_accuracy():
         top_k_accuracy(scores, labels[:2])
     with pytest.raises(ValueError, match="no images"):
         class_scores(
-            keras_parc.ParCNetXS(input_shape=(32, 32, 3), include_preprocessing=False),
+            keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=False),
             np.zeros((0, 32, 32, 3)),
         )
 
@@ -286,17 +284,6 @@ def test_rows_are_not_added_to_what_is_no_such_table(content, tmp_path):
     for value in (1, 2):
         add_rows(path, [{"a": value}])
     assert read_rows(path) == [{"a": "1"}, {"a": "2"}]
-
-
-def test_import_is_light():
-    """`import keras_parc` loads neither data sets, augmentation nor plots on top of Keras."""
-    code = (
-        "import sys, keras; before = set(sys.modules); import keras_parc; "
-        "heavy = {'tensorflow_datasets', 'keras_cv', 'matplotlib', 'sklearn'}; "
-        "assert not heavy & (set(sys.modules) - before)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_sigterm_is_no_mistake(run_cli, tmp_path, monkeypatch):

@@ -74,7 +74,7 @@ def test_scores_are_those_before_the_softmax(softmax):
 def test_the_equation():
     """Against the closed form: behind the last map there is only a mean and a dense layer."""
     keras.utils.set_random_seed(0)  # something has to speak for the class
-    model = keras_parc.ParCNetXS(input_shape=(96, 64, 3), classes=4, include_preprocessing=False)
+    model = keras_parc.ParCNetTiny(input_shape=(96, 64, 3), classes=4, include_preprocessing=False)
     x = np.random.default_rng(0).normal(size=(96, 64, 3)).astype("float32")
     heat = keras_parc.grad_cam(model, x, 2)
     features = keras.Model(model.input, model.get_layer("head_expand_act").output)(x[None])
@@ -111,7 +111,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_models():
-    model = keras_parc.ParCNetXS(
+    model = keras_parc.ParCNetTiny(
         input_shape=(32, 32, 3), include_top=False, include_preprocessing=False
     )
     with pytest.raises(ValueError, match=r"is no classifier: its outputs are"):
