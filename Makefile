@@ -3,8 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# TensorFlow's own log: warnings and errors only.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 # Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
