@@ -28,8 +28,12 @@ WATCHED = (
     ".jupyter",
     ".local/share/jupyter",
 )
-# What Python, pytest and the tools of this repository leave behind in it, and git ignores.
-LEFT_BY_TOOLS = ("__pycache__/", ".pytest_cache/", ".ruff_cache/", ".egg-info/", ".venv/")
+# What Python, pytest and the tools of this repository leave behind in it, and git ignores: also the
+# other runtimes, installed once and kept.
+LEFT_BY_TOOLS = (
+    *("__pycache__/", ".pytest_cache/", ".ruff_cache/", ".egg-info/", ".venv/"),
+    *("node_modules/", ".arm/", ".mediapipe/"),
+)
 
 
 def user_environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import Any
 
 import typer
 
@@ -83,6 +84,28 @@ def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
     return typer.Option(parser=parse, metavar="|".join(known), **options)
 
 
+def given_options(taken: Sequence[str], model: str, **options: Any) -> dict[str, Any]:
+    """The options that a user gave; one that would do nothing is a mistake.
+
+    Args:
+        taken: Names of those that have a meaning for the model.
+        model: What the model is, for the message.
+        **options: Each option's value; None where it was not given.
+
+    Raises:
+        ValueError: One is given that is not taken.
+
+    Example:
+        >>> given_options(["top"], "a classifier", top=3, threshold=None)
+        {'top': 3}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in taken:
+            raise ValueError(f"--{name.replace('_', '-')} has no meaning for {model}.")
+    return given
+
+
 def load_backend() -> None:
     """Import Keras and its backend, without the notices that need no action.
 
@@ -128,7 +151,7 @@ def import_module(name: str) -> None:
 
 
 @contextlib.contextmanager
-def until_sigterm(then: str) -> Iterator[None]:
+def until_stopped(then: str) -> Iterator[None]:
     """End with a status of its own where training was stopped, and say what comes next.
 
     Args:

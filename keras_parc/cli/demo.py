@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
-from keras_parc.cli.console import TaskName, choice, load_backend, until_sigterm
+from keras_parc.cli.console import TaskName, choice, load_backend, until_stopped
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report. Default: report, or report_detection and so on."),
+    ] = None,
     task: Annotated[str, choice("task", TaskName, help="What the model learns.")] = (
         "classification"
     ),
@@ -21,5 +24,7 @@ def demo(
     load_backend()
     from keras_parc.report.demo import demo_settings, run_demo
 
-    with until_sigterm("the same command starts anew"):
+    if out is None:
+        out = Path("report" if task == "classification" else f"report_{task}")
+    with until_stopped("the same command starts anew"):
         run_demo(out, demo_settings(task, quick))

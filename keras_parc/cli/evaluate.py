@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import Protocol, choice, load_backend
+from keras_parc.cli.console import Protocol, choice, given_options, load_backend
 
 
 def evaluate(
@@ -28,16 +28,26 @@ def evaluate(
         str | None, typer.Option(help="For a name: what its constructor takes as weights.")
     ] = None,
     size: Annotated[
-        int, typer.Option(min=1, help="Side of the images, where the model leaves it open.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1, help="Side of the images, where the model leaves it open. Default: 256."
+        ),
+    ] = None,
     short_side: Annotated[
         int | None,
-        typer.Option(help="Shorter side before the centre is cut out. Default: size + 32."),
+        typer.Option(
+            help="For a classifier: shorter side before the centre is cut out. Default: 288/256 "
+            "of the image."
+        ),
     ] = None,
     protocol: Annotated[
-        str,
-        choice("protocol", Protocol, help="For a segmenter: native is what a client shows."),
-    ] = "authors",
+        str | None,
+        choice(
+            "protocol",
+            Protocol,
+            help="For a segmenter: native is what a client shows. Default: authors.",
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -52,15 +62,21 @@ def evaluate(
     else:
         loaded = _named_model(model, weights, dataset, data_dir)
     task = task_of(loaded)
-    given = {"short_side": short_side, "protocol": protocol}
+    if size is not None and None not in loaded.input_shape[1:3]:
+        raise ValueError(
+            f"--size is for models of any size; {model!r} takes images of "
+            f"{' x '.join(map(str, loaded.input_shape[1:3]))}."
+        )
+    kind = f"{model!r}, a model for {task.name}"
+    given = given_options(task.evaluate_options, kind, short_side=short_side, protocol=protocol)
     result = task.evaluate(
         loaded,
         dataset,
         split,
-        size=size,
+        size=size or 256,
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
         data_dir=data_dir,
-        **{name: value for name, value in given.items() if name in task.evaluate_options},
+        **given,
     )
     _print_measures(result, model, dataset, split, as_json)
 

@@ -52,6 +52,10 @@ def export(
     ] = False,
 ) -> None:
     """Export a Keras model to a fast .tflite file and say what is in it."""
+    if calibration is not None and quantize != "int8":
+        raise ValueError(
+            f"--calibration is for --quantize int8: with {quantize!r} no range is measured."
+        )
     load_backend()
     import keras
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import load_backend
+from keras_parc.cli.console import given_options, load_backend
 from keras_parc.cli.labels import class_names
 from keras_parc.support.files import replacing
 
@@ -22,10 +22,16 @@ def predict(
         Path | None,
         typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Guesses to show for an image.")] = 3,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="For a classifier or segmenter: classes to show for an image. Default: 3."
+        ),
+    ] = None,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="For a detector: the least score of a box.")
-    ] = 0.3,
+        float | None,
+        typer.Option(min=0, max=1, help="For a detector: the least score of a box. Default: 0.3."),
+    ] = None,
     draw: Annotated[
         Path | None,
         typer.Option(help="Write pictures with boxes, or painted masks, to this folder."),
@@ -42,7 +48,11 @@ def predict(
     task = task_of(loaded)
     classes = class_count(loaded)
     names = class_names(labels, model, classes)
-    predictions = task.predict(loaded, images, names, top=top, threshold=threshold)
+    if top is not None and top > classes:
+        raise ValueError(f"--top must be at most {classes}, the number of classes, got {top}.")
+    kind = f"{str(model)!r}, a model for {task.name}"
+    options = given_options(task.predict_options, kind, top=top, threshold=threshold)
+    predictions = task.predict(loaded, images, names, **options)
     if draw is not None:
         if predictions[0].picture is None:
             raise ValueError(
@@ -55,7 +65,7 @@ def predict(
     if as_json:
         print(json.dumps([each.answer for each in predictions], indent=1))
         return
-    table = Table(*task.columns(min(top, classes)))
+    table = Table(*task.columns(min(top or 3, classes)))
     for each in predictions:
         for row in each.rows:
             table.add_row(each.answer["image"], *row)

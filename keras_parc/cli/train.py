@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_parc.cli.console import load_backend, until_sigterm
+from keras_parc.cli.console import load_backend, until_stopped
 from keras_parc.training.recipes import RECIPES, find_recipe, override
 
 
@@ -16,7 +16,9 @@ def train(
             help="Name of a training run, e.g. digit_scenes; a wrong name lists all there are."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run: the same command continues it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: the same command continues it.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of prepared TFDS data sets. Default: TFDS' own.")
     ] = None,
@@ -39,7 +41,7 @@ def train(
 ) -> None:
     """Train a model as a recipe says; after a kill the same command goes on.
 
-    Status 75: stopped by SIGTERM, run the same command again. 2: something is wrong.
+    Status 75: stopped by SIGTERM or Ctrl-C, run the same command again. 2: something is wrong.
     """
     if recipe not in RECIPES:  # the models tell which others there are
         load_backend()
@@ -47,11 +49,13 @@ def train(
     if show:
         print(chosen.to_json(), end="")
         return
+    if out is None:
+        raise ValueError("--out is missing: the folder of the run, such as --out runs/first.")
     load_backend()
     from keras_parc.training.distribute import Devices
     from keras_parc.training.train import train
 
     where = Devices(devices=devices, hosts=hosts, host=host, coordinator=coordinator)
-    with until_sigterm("the same command goes on from there"):
+    with until_stopped("the same command goes on from there"):
         train(chosen, out, data_dir=data_dir, devices=where, checkpoint_steps=checkpoint_steps)
     print(f"The model is in {out / 'model.keras'}, its accuracy in {out / 'result.json'}.")

@@ -1,13 +1,21 @@
 """Image files to pixels in `tf.data`: decoding, random crop and flip, the evaluation rule."""
 
 import functools
+import io
 import math
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
+
+from keras_parc.support.images import centre_window, read_rgb
+from keras_parc.support.images import resize as array_resize
 
 _ATTEMPTS = 10
 _DRAWS = 2 * _ATTEMPTS + 3  # area and shape of every attempt, place (two), flip
+
+_MAX_WHOLE = 2**22  # pixels to be resized of which only the centre is wanted
 
 RGB, GREYSCALE, CMYK, SIXTEEN_BIT = range(4)
 KINDS = ("RGB", "greyscale", "CMYK", "16-bit")
@@ -17,10 +25,10 @@ def kind_of(data: tf.Tensor) -> tf.Tensor:
     """What an image file holds, told by its first bytes.
 
     Args:
-        data: Scalar string, the content of a JPEG, PNG, GIF or BMP file.
+        data: Scalar string, the content of an image file.
 
     Returns:
-        Scalar int32, an index of `KINDS`. GIF and BMP count as RGB.
+        Scalar int32, an index of `KINDS`. What is neither JPEG nor PNG counts as RGB.
 
     Raises:
         tf.errors.InvalidArgumentError: The head of the file is damaged.
@@ -47,12 +55,15 @@ def kind_of(data: tf.Tensor) -> tf.Tensor:
 
 
 def decode(data: tf.Tensor, window: Callable[[tf.Tensor], tf.Tensor] | None = None) -> tf.Tensor:
-    """Decode an image file to RGB; of a JPEG only the wanted window.
+    """Decode an image file to RGB as `keras_parc.support.images.read_rgb` does.
+
+    Upright JPEG and PNG files of 8 bits, all but a few, are decoded by TensorFlow, of a JPEG only
+    the wanted window: to the same pixels, or one grey level away.
 
     Args:
-        data: Scalar string, the content of a JPEG, PNG, GIF (its first frame) or BMP file.
-            Greyscale, CMYK and 16 bits become 8-bit RGB; an alpha channel is dropped, and the EXIF
-            orientation is not applied.
+        data: Scalar string, the content of an image file of any format that Pillow reads.
+            Greyscale, CMYK and 16 bits become 8-bit RGB; an alpha channel is dropped, the EXIF
+            orientation is applied.
         window: A function of the image's size, int32 (height, width), that gives top, left, height
             and width of the part wanted; None: the whole image.
 
@@ -110,15 +121,50 @@ def decode_part(
         )
         return image, size, part
 
-    def other():
-        image = tf.ensure_shape(
-            tf.io.decode_image(data, 3, expand_animations=False), (None, None, 3)
-        )
+    def of_whole(image):
+        image = tf.ensure_shape(image, (None, None, 3))
         size = tf.shape(image)[:2]
         part = place(size)
         return image if window is None else _cut(image, part), size, part
 
-    return tf.cond(tf.io.is_jpeg(data), jpeg, other)
+    return tf.switch_case(
+        _reader(data),
+        [
+            lambda: of_whole(_read_by_pillow(data)),
+            jpeg,
+            lambda: of_whole(tf.io.decode_png(data, 3)),
+        ],
+    )
+
+
+_PILLOW, _JPEG, _PNG = np.arange(3, dtype="int32")
+_ORIENTATION = 0x0112  # of EXIF
+
+
+# As functions of TensorFlow: outside of one, `numpy_function` cuts zeros off the end of a string.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def _reader(data):
+    return tf.ensure_shape(tf.numpy_function(_reader_of, [data], tf.int32), ())
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def _read_by_pillow(data):
+    return tf.numpy_function(lambda data: np.asarray(read_rgb(data)), [data], tf.uint8)
+
+
+def _reader_of(data: bytes) -> np.int32:
+    """Who reads a file: Pillow all that TensorFlow cannot read, or reads otherwise."""
+    if data.startswith(b"\xff\xd8\xff"):
+        try:
+            with Image.open(io.BytesIO(data)) as image:  # its head only
+                turned = image.getexif().get(_ORIENTATION, 1) != 1
+                return _PILLOW if turned or image.mode not in ("RGB", "L") else _JPEG
+        except Exception:  # Whatever is wrong with it, decoding tells.
+            return _PILLOW
+    # Of a PNG file Pillow decodes the pixels before it knows the orientation.
+    turned = b"eXIf" in data or b"rientation" in data
+    sixteen_bits = data[24:25] == b"\x10"
+    return _PNG if data.startswith(b"\x89PNG") and not turned and not sixteen_bits else _PILLOW
 
 
 def _cut(image, window):
@@ -217,7 +263,7 @@ def evaluation_image(
     Args:
         data: Scalar string, the content of an image file.
         size: Height and width of the result in pixels.
-        short_side: Shorter side in pixels before the cut; None: 32 more than the longer of `size`.
+        short_side: As for `keras_parc.support.images.centre_window`.
 
     Returns:
         `(height, width, 3)` uint8.
@@ -225,41 +271,28 @@ def evaluation_image(
     Raises:
         tf.errors.InvalidArgumentError: The file is damaged.
     """
-    return evaluation_crop(decode(data), size, short_side)
+    image = decode(data)
 
+    def place(shape):
+        whole, window = centre_window(tuple(map(int, shape)), size, short_side)
+        return np.array([*whole, *window], "int32")
 
-def evaluation_crop(
-    image: tf.Tensor, size: tuple[int, int], short_side: int | None = None
-) -> tf.Tensor:
-    """The authors' evaluation rule: the short side to size + 32, then the centre.
-
-    Args:
-        image: `(h, w, 3)` uint8 or float, 0..255.
-        size: Height and width of the result in pixels.
-        short_side: Shorter side in pixels before the cut, at least the longer of `size`; None: 32
-            more than that.
-
-    Returns:
-        `(height, width, 3)` uint8.
-
-    Example:
-        >>> evaluation_crop(tf.zeros((300, 400, 3)), (256, 256)).shape
-        TensorShape([256, 256, 3])
-    """
-    short_side = short_side or max(size) + 32
-    height, width = tf.unstack(tf.shape(image)[:2])
-    # Integers: the long side is cut off, not rounded, and floats would cut off a pixel too many.
-    shorter = tf.minimum(height, width)
-    resized = resize(image, (short_side * height // shorter, short_side * width // shorter))
-    top, left = (tf.shape(resized)[0] - size[0]) // 2, (tf.shape(resized)[1] - size[1]) // 2
-    return tf.image.crop_to_bounding_box(resized, top, left, *size)
+    numbers = tf.ensure_shape(tf.numpy_function(place, [tf.shape(image)[:2]], tf.int32), (6,))
+    whole, window = numbers[:2], numbers[2:]
+    # Of a narrow strip the whole would take gigabytes.
+    centre = tf.cond(
+        tf.reduce_prod(tf.cast(whole, tf.int64)) <= _MAX_WHOLE,
+        lambda: _cut(resize(image, whole), window),
+        lambda: tf.numpy_function(array_resize, [image, whole, window], tf.uint8),
+    )
+    return tf.ensure_shape(centre, (*size, 3))
 
 
 def resize(image: tf.Tensor, size: tf.Tensor | tuple[int, int]) -> tf.Tensor:
     """Resize an image without regard to its aspect, as the authors do for boxes and masks.
 
     Bilinear with half-pixel centres, without antialiasing and rounded to whole grey levels, as
-    OpenCV's `INTER_LINEAR`.
+    OpenCV's `INTER_LINEAR`: the same numbers as `keras_parc.support.images.resize`.
 
     Args:
         image: `(h, w, 3)` uint8 or float, 0..255.

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_parc.data.sources import bounds, is_folder
-from keras_parc.support import compat
 
 # A TFDS set is read as LANES equal parts side by side, each from a random place around it and
 # shuffled in blocks of BLOCK records. So a batch mixes LANES places of the set, any record is found
@@ -191,12 +190,9 @@ def evaluation_records(
 
 
 def _files(builder, split, numbers):
-    # The builder's own data set decodes, so that a damaged file would end it.
-    examples = [compat.folder_examples(builder, split)[number] for number in numbers]
-    number_of = {name: i for i, name in enumerate(builder.info.features["label"].names)}
-    paths = [example.image_path for example in examples]
-    labels = np.array([number_of[example.label] for example in examples], "int64")
-    files = tf.data.Dataset.from_tensor_slices((paths, labels))
+    paths, labels = builder.files[split]
+    paths = [paths[number] for number in numbers]
+    files = tf.data.Dataset.from_tensor_slices((paths, labels[numbers]))
     return files.map(
         lambda path, label: (path, tf.io.read_file(path), label),
         num_parallel_calls=tf.data.AUTOTUNE,

@@ -1,10 +1,9 @@
 """Image files of a training set that cannot be used as they are: counted, named, limited."""
 
-import io
 import logging
 import threading
 
-from PIL import Image, UnidentifiedImageError
+from keras_parc.support.images import read_rgb
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,10 +89,7 @@ def _reason(data: bytes) -> str:
     if not data:
         return "empty"
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return f"not usable: {image.format}, mode {image.mode}"
-    except UnidentifiedImageError:
-        return "not an image file"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"damaged: {error}"
+        read_rgb(data)
+    except ValueError as error:
+        return str(error)
+    return "of a kind that is not wanted"

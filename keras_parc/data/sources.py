@@ -46,8 +46,8 @@ def open_source(
 
     Args:
         source: Name of a TensorFlow Datasets builder, as `"imagenet2012"` or
-            `"digit_scenes/classify"`; a folder `split/class/image`, with names ending in .jpg,
-            .jpeg or .png; or a TFDS builder.
+            `"digit_scenes/classify"`; a folder `split/class/image`, see
+            `keras_parc.data.folders.FolderOfClasses`; or a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`, and for
             digit scenes `generated_folder()`.
         check: A function of the builder that raises ValueError if the set is not of the kind
@@ -72,7 +72,9 @@ def open_source(
     if isinstance(source, tfds.core.DatasetBuilder):
         builder = source
     elif Path(source).expanduser().is_dir():
-        builder = _open_folder(Path(source).expanduser())
+        from keras_parc.data.folders import FolderOfClasses
+
+        builder = FolderOfClasses(Path(source).expanduser())
     elif isinstance(source, Path) or source.startswith((".", "~", "/")) or source.endswith("/"):
         raise FileNotFoundError(f"There is no folder {str(Path(source))!r} of images.")
     else:
@@ -134,9 +136,9 @@ def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) 
 
 def is_folder(builder) -> bool:
     """Whether a builder reads a folder of image files."""
-    import tensorflow_datasets as tfds
+    from keras_parc.data.folders import FolderOfClasses
 
-    return isinstance(builder, tfds.folder_dataset.ImageFolder)
+    return isinstance(builder, FolderOfClasses)
 
 
 def bounds(builder, split: str) -> tuple[str, int, int]:
@@ -168,18 +170,6 @@ def bounds(builder, split: str) -> tuple[str, int, int]:
     if end <= first:
         raise ValueError(f"There are no examples in {split!r} of {builder.name!r}.")
     return name, first, end
-
-
-def _open_folder(folder: Path):
-    import tensorflow_datasets as tfds
-
-    builder = tfds.folder_dataset.ImageFolder(str(folder))
-    if not builder.info.splits:
-        raise ValueError(
-            f"There are no images in {str(folder)!r}: expected split/class/image, for example "
-            "train/cat/1.jpg, with names ending in .jpg, .jpeg or .png."
-        )
-    return builder
 
 
 def _named(name: str, data_dir):

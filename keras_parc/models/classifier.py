@@ -91,6 +91,12 @@ def image_classifier(
         raise ValueError(f"`pooling` must be None, 'avg' or 'max', got {pooling!r}.")
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be a whole number of at least 1, got {classes!r}.")
+    softmax = keras.activations.get(classifier_activation) is keras.activations.softmax
+    if include_top and classes == 1 and softmax:
+        raise ValueError(
+            "The softmax of one class is 1 for every image: pass `classes=2`, or "
+            "`classifier_activation='sigmoid'` for a yes or no."
+        )
     entry = find_model(architecture) if architecture else None
     load_into = weight_loader(weights, entry, include_top)
     if input_shape is None:

@@ -23,6 +23,7 @@ from keras_parc.tasks.task import find_task
 from keras_parc.training.recipes import Recipe, find_recipe
 from keras_parc.training.train import train
 
+MARKER = "made_by_keras_parc.json"  # in a folder that a demonstration may write into
 # For each task its recipe, and what `quick` changes in it.
 RECIPES = {
     "classification": ("digit_scenes", {"model": "parc_net_tiny", "data": "digit_scenes/tiny"}),
@@ -82,6 +83,9 @@ def run_demo(
     Returns:
         The content of `report.json`: settings, history, measures, sizes and times.
 
+    Raises:
+        ValueError: `out` holds files that are not of a demonstration of this task.
+
     Example:
         >>> run_demo(Path("report"))["accuracy"]["int8"] > 0.95  # doctest: +SKIP
         True
@@ -89,10 +93,9 @@ def run_demo(
     console, settings = console or Console(), settings or demo_settings()
     for name in ("tensorflow", "absl"):  # notices of KerasCV and TFDS that need no action
         logging.getLogger(name).setLevel(logging.ERROR)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    recipe, run = settings.recipe, out / "training"
+    out, recipe = Path(out), settings.recipe
+    _claim(out, recipe.task)
+    start, run = time.perf_counter(), out / "training"
     shutil.rmtree(run, ignore_errors=True)
 
     with console.status("Preparing digit scenes"):
@@ -146,6 +149,23 @@ def run_demo(
         temporary.write_text(json.dumps(report, indent=1) + "\n")
     _print(console, report, out)
     return report
+
+
+def _claim(out: Path, task: str) -> None:
+    """Mark a new or empty folder as this task's; of others nothing may be overwritten."""
+    marker = out / MARKER
+    try:
+        found = json.loads(marker.read_text())["demonstration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if out.is_dir() and any(out.iterdir()) and found != task:
+        what = f"the demonstration of {found}" if found else "files that are not a demonstration's"
+        raise ValueError(
+            f"The folder {str(out)!r} holds {what}, which this one would overwrite: choose "
+            "another with --out."
+        )
+    with replacing(marker) as temporary:
+        temporary.write_text(json.dumps({"demonstration": task}) + "\n")
 
 
 def _print(console, report, out):

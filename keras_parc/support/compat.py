@@ -208,14 +208,3 @@ def mlir_quantize(content: bytes, **settings) -> bytes:
 def operation_details(interpreter: Any) -> list[dict]:
     """The operations of an interpreter: "index", "op_name", "inputs" and "outputs" of each."""
     return interpreter._get_ops_details()
-
-
-@_uses(
-    "tensorflow-datasets",
-    "tensorflow_datasets.ImageFolder._split_examples",
-    "The paths and labels of the files of a folder. The public `as_dataset` decodes the images, "
-    "so that a damaged one ends it.",
-)
-def folder_examples(builder: Any, split: str) -> list:
-    """The examples of a split of an `ImageFolder`: `image_path` and `label` of each."""
-    return builder._split_examples[split]

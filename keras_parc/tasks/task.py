@@ -29,7 +29,8 @@ class Task:
         evaluate: `evaluate(model, source, split, *, size, batch_size, data_dir, console)`, which
             returns measures by name; the model may be a file.
         evaluate_options: What `evaluate` takes beyond that.
-        predict: `predict(model, paths, names, *, top, threshold)`: a `Prediction` for each image.
+        predict: `predict(model, paths, names)`: a `Prediction` for each image.
+        predict_options: What `predict` takes beyond that.
         columns: The head of the table of predictions, for a number of guesses.
         demo: The task's part of the demonstration.
 
@@ -44,6 +45,7 @@ class Task:
     evaluate: Callable[..., dict[str, Any]]
     evaluate_options: tuple[str, ...]
     predict: Callable[..., list[Prediction]]
+    predict_options: tuple[str, ...]
     columns: Callable[[int], list[str]]
     demo: type
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,12 +63,27 @@ def read_state(path: Path) -> tuple[dict, dict[str, list[np.ndarray]]]:
                 name: [file[f"{name}/{index}"] for index in range(count)]
                 for name, count in stored["counts"].items()
             }
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"The checkpoint {str(path)!r} is damaged or is none ({error}): remove it to start "
-            "from the beginning."
-        ) from error
-    return stored["facts"], arrays
+            facts = stored["facts"]
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # What readers of damaged archives fail with is not to be listed.
+        raise damaged(path, error) from error
+    return facts, arrays
+
+
+def damaged(path: Path, reason: object) -> ValueError:
+    """The error for a checkpoint that cannot be used.
+
+    Args:
+        path: The file.
+        reason: What is wrong with it, or the error that it led to.
+    """
+    if isinstance(reason, Exception):
+        reason = f"{type(reason).__name__}: {' '.join(str(reason).split())}"
+    return ValueError(
+        f"The checkpoint {str(path)!r} is damaged or is none ({reason}): remove it to start from "
+        "the beginning."
+    )
 
 
 def assign_all(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:

@@ -5,6 +5,7 @@ one file; the same call again goes on from there and, on one device of the Tenso
 ends with the same bits as a run that was never stopped.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -12,10 +13,11 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 from rich.console import Console
@@ -24,7 +26,7 @@ from keras_parc.support.files import replacing
 from keras_parc.support.progress import ProgressBar
 from keras_parc.tasks.task import find_task
 from keras_parc.training.average import MovingAverage, mean_of_weights, sync
-from keras_parc.training.checkpoint import assign_all, read_state, write_state
+from keras_parc.training.checkpoint import assign_all, damaged, read_state, write_state
 from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.distribute import ONE_DEVICE, Devices, without_distribution
 from keras_parc.training.recipes import Recipe
@@ -34,7 +36,7 @@ Plan = Sequence[tuple[int, int]]
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
-    """Training was stopped by SIGTERM; the state is saved and the same call continues it.
+    """Training was stopped by SIGTERM or Ctrl-C; it is saved, and the same call continues it.
 
     Example:
         >>> try:
@@ -91,11 +93,11 @@ def fit(
         averages.
 
     Raises:
-        Interrupted: SIGTERM came; the state is saved.
+        Interrupted: SIGTERM or Ctrl-C came; the state is saved. A second Ctrl-C stops at once.
         FloatingPointError: The loss is not a number.
         OSError: A file could not be written; the last checkpoint is untouched.
-        ValueError: `out` holds another run or a damaged checkpoint, or the recipe does not fit the
-            data or the devices.
+        ValueError: `out` holds another run, one that another process trains, or a damaged
+            checkpoint, or the recipe does not fit the data or the devices.
 
     Example:
         >>> from keras_parc.training.recipes import find_recipe
@@ -114,25 +116,29 @@ def fit(
                 f"{devices.total} devices: change `batch` or `replicas`."
             )
     out = Path(out)
-    _claim(out, recipe, devices.host == 0)
+    _check_recipe(out, recipe)
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope():
         run = _Run(recipe, out, examples, classes, devices, checkpoint_steps, console or Console())
-        run.restore()
-        if devices.host == 0:  # only now, so that a recipe that cannot be built claims no folder
-            with replacing(out / "recipe.json") as temporary:
-                temporary.write_text(recipe.to_json())
-        try:
-            with _on_sigterm(run.terminate), run.bar:
-                while run.facts.epoch < recipe.epochs:
-                    run.train(training)
-                    run.validate(validation)
-                return run.finish(validation)
-        except OSError as error:
-            raise OSError(
-                f"{error}. The last checkpoint in {str(out)!r} is untouched; once this is mended, "
-                "the same call goes on from there."
-            ) from error
+        # Only now, so that a recipe that cannot be built claims no folder.
+        with _alone(out) if devices.host == 0 else contextlib.nullcontext():
+            run.restore()
+            if devices.host == 0:
+                with replacing(out / "recipe.json") as temporary:
+                    temporary.write_text(recipe.to_json())
+            try:
+                with _on_stop(run.terminate), run.bar:
+                    while run.facts.epoch < recipe.epochs:
+                        run.train(training)
+                        run.validate(validation)
+                    return run.finish(validation)
+            except OSError as error:
+                there = (out / "checkpoint.npz").exists()
+                kept = f"The last checkpoint in {str(out)!r} is untouched; o" if there else "O"
+                raise OSError(
+                    f"{error}. {kept}nce this is mended, the same call "
+                    f"{'goes on from there' if there else 'starts from the beginning'}."
+                ) from error
 
 
 class _Run(keras.callbacks.Callback):
@@ -168,12 +174,33 @@ class _Run(keras.callbacks.Callback):
         if not path.exists():
             return
         facts, arrays = read_state(path)
+        facts = self._checked(path, facts, arrays)
         groups = self._variables()
         for name in ("weights", "optimizer", "average"):
             assign_all(groups[name], arrays[name])
-        self.facts = _Facts(**facts)
-        self.metrics = arrays["metrics"]
+        self.facts, self.metrics = facts, arrays["metrics"]
         self.console.print(f"going on after {self.place()}")
+
+    def _checked(self, path, stored, arrays) -> _Facts:
+        """The facts of a checkpoint, if they and its arrays can be of this run."""
+        try:
+            facts = _Facts(**stored)
+            steps = [*self.steps, 1][facts.epoch]
+            best = {each["epoch"]: float(each["score"]) for each in facts.best}
+            sound = (
+                facts.epoch >= 0
+                and (0 <= facts.step < steps if facts.logs is None else facts.step == steps)
+                and [row["epoch"] for row in facts.history] == [*range(1, facts.epoch + 1)]
+                and best.keys() <= set(range(facts.epoch))
+                and all(isinstance(value, float) for value in (facts.logs or {}).values())
+                and all(np.isfinite(a).all() for n in ("weights", "average") for a in arrays[n])
+                and arrays.keys() >= {"optimizer", "metrics"}
+            )
+        except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
+            raise damaged(path, error) from error
+        if not sound:
+            raise damaged(path, "it does not fit the run, or holds values that are no numbers")
+        return facts
 
     def save(self):
         if self.devices.host == 0:
@@ -234,9 +261,11 @@ class _Run(keras.callbacks.Callback):
             try:
                 self.save()
             except OSError as error:
+                there = (self.out / "checkpoint.npz").exists()
+                before = "the one before is untouched, and" if there else "there is none yet;"
                 self.console.print(
-                    f"The checkpoint after {self.place()} could not be written ({error}); the one "
-                    "before is untouched, and training goes on."
+                    f"The checkpoint after {self.place()} could not be written ({error}); {before} "
+                    "training goes on."
                 )
 
     def check(self):
@@ -305,46 +334,70 @@ class _Run(keras.callbacks.Callback):
         return self.average
 
 
-def _claim(out: Path, recipe: Recipe, writes: bool) -> None:
-    """Refuse another run's folder, and clear away what a kill left half-written."""
+def _check_recipe(out: Path, recipe: Recipe) -> None:
+    """Refuse another run's folder."""
     path = out / "recipe.json"
-    if path.exists():
-        try:
-            found = dataclasses.asdict(Recipe.from_json(path.read_text()))
-        except ValueError as error:
-            raise ValueError(
-                f"{str(path)!r} cannot be read. {error} Choose another folder for a new run."
-            ) from error
-        wanted = dataclasses.asdict(recipe)
-        differing = [
-            f"{name} {found[name]!r} there, {wanted[name]!r} now"
-            for name in wanted
-            if found[name] != wanted[name]
-        ]
-        if differing:
-            raise ValueError(
-                f"{str(out)!r} holds a run of another recipe: {'; '.join(differing)}. Choose "
-                "another folder, or the same recipe to go on."
-            )
-    if not writes:
+    if not path.exists():
         return
-    for folder in (out, out / "best"):
-        for leftover in folder.glob(".????????.*"):
-            leftover.unlink()
+    try:
+        found = dataclasses.asdict(Recipe.from_json(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read. {error} Choose another folder for a new run."
+        ) from error
+    wanted = dataclasses.asdict(recipe)
+    differing = [
+        f"{name} {found[name]!r} there, {wanted[name]!r} now"
+        for name in wanted
+        if found[name] != wanted[name]
+    ]
+    if differing:
+        raise ValueError(
+            f"{str(out)!r} holds a run of another recipe: {'; '.join(differing)}. Choose "
+            "another folder, or the same recipe to go on."
+        )
 
 
-class _on_sigterm:  # noqa: N801 (a context manager)
-    """Call a function when SIGTERM comes, instead of dying."""
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold a run's folder, and clear away what a kill left half-written.
 
-    def __init__(self, call):
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = filelock.FileLock(out / ".lock", timeout=0).acquire()
+    except filelock.Timeout:
+        raise ValueError(
+            f"Another process trains in {str(out)!r}: wait until it ends, or choose another folder."
+        ) from None
+    with lock:
+        for folder in (out, out / "best"):
+            for leftover in folder.glob(".????????.*"):
+                leftover.unlink()
+        yield
+
+
+class _on_stop:  # noqa: N801 (a context manager)
+    """Call a function when SIGTERM or Ctrl-C comes, instead of dying; a second Ctrl-C ends all."""
+
+    def __init__(self, call: Callable[[], None]):
         self.call = call
 
     def __enter__(self):
-        # Only the main thread may set handlers; elsewhere SIGTERM keeps its meaning.
-        self.active = threading.current_thread() is threading.main_thread()
-        if self.active:
-            self.before = signal.signal(signal.SIGTERM, lambda *_: self.call())
+        # Only the main thread may set handlers. What the caller ignores, as a shell does for what
+        # runs in the background, stays ignored.
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.before[number] = signal.signal(number, self._stop)
+
+    def _stop(self, number, frame):
+        if number == signal.SIGINT:
+            signal.signal(number, self.before[number])
+        self.call()
 
     def __exit__(self, *error):
-        if self.active:
-            signal.signal(signal.SIGTERM, self.before)
+        for number, before in self.before.items():
+            signal.signal(number, before)

@@ -150,8 +150,11 @@ class Recipe:
             options = _tuples(values.pop("options"))
             augmentation = _augmentation(kind)(**_tuples(options.pop("augmentation")))
             return cls(options=kind(augmentation=augmentation, **options), **values)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"It is no recipe of this version of keras_parc ({error}).") from error
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ValueError(
+                f"It is no recipe of this version of keras_parc ({reason})."
+            ) from error
 
 
 def _tuples(values: dict) -> dict:

@@ -42,7 +42,7 @@ def train(
         The finished model.
 
     Raises:
-        Interrupted: SIGTERM came; the state is saved.
+        Interrupted: SIGTERM or Ctrl-C came; the state is saved.
         FloatingPointError: The loss is not a number.
         FileNotFoundError: The data set is not there.
         OSError: A file could not be written.

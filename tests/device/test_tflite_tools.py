@@ -104,9 +104,9 @@ def test_centre_crop(folder, model, labels):
 
 def test_crop_keeps_eight_ninths():
     """The evaluation rule: the short side goes to 288 where 256 are cut out."""
-    ramp = Image.fromarray(np.tile(np.arange(288, dtype=np.float32), (576, 1)))
-    cut = run.resize(ramp, 256, 256, crop=True)
-    np.testing.assert_array_equal(cut, np.tile(np.arange(16, 272), (256, 1)))
+    ramp = np.tile(np.arange(288)[:, None] // 2, (576, 1, 3)).astype("uint8")
+    cut = run.resize(Image.fromarray(ramp), 256, 256, crop=True)
+    np.testing.assert_array_equal(cut, ramp[:256, 16:272])
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "I;16", "CMYK", "LA"])

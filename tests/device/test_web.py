@@ -9,6 +9,8 @@ from clients import python_says, shown
 from PIL import Image
 from tflite_models import attach_metadata, conv_net, convert, halves
 
+from image_files import one_scene_in_many_files
+
 pytestmark = pytest.mark.web
 
 
@@ -45,6 +47,20 @@ def test_float_logits_without_metadata(browse, server, image):
     assert len({score for score, _ in expected}) == 5
     difference = [float(a) - float(b) for (a, _), (b, _) in zip(found, expected, strict=True)]
     np.testing.assert_allclose(difference, 0, atol=1e-4)  # the last digit shown
+
+
+@pytest.mark.parametrize("name", ["turned6.jpg", "turned5.png", "plain.webp", "grey16.png"])
+def test_the_page_reads_a_file_as_run_py_does(browse, server, name):
+    """Upright and in 8 bits: what it then shows differs by less than a grey level does."""
+    convert(server.folder / "logits.tflite", conv_net())
+    (content,) = (data for each, data, _ in one_scene_in_many_files() if each == name)
+    (server.folder / name).write_bytes(content)
+    found = [line.split("  ") for line in shown(browse("logits.tflite", name))]
+    expected = python_says(server.folder / "logits.tflite", server.folder / name)
+    scores = {label: float(score) for score, label in found}
+    for line in expected:
+        score, label = line.split("  ")
+        assert scores[label] == pytest.approx(float(score), abs=2e-3)
 
 
 def test_what_the_page_refuses(browse, server, image):

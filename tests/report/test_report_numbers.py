@@ -48,8 +48,6 @@ def test_the_table(tmp_path):
 
 def test_the_run_starts_anew(tmp_path, monkeypatch):
     """A run of other settings in the folder would be refused, one of the same not be trained."""
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "recipe.json").write_text("of another time")
 
     class StopError(Exception):
         pass
@@ -58,6 +56,26 @@ def test_the_run_starts_anew(tmp_path, monkeypatch):
         raise StopError
 
     monkeypatch.setattr(demo, "load_data", stop)
+    arguments = (tmp_path / "report", demo_settings(quick=True), Console(quiet=True))
     with pytest.raises(StopError):
+        run_demo(*arguments)
+    (tmp_path / "report/training").mkdir()
+    (tmp_path / "report/training/recipe.json").write_text("of another time")
+    with pytest.raises(StopError):
+        run_demo(*arguments)
+    assert not (tmp_path / "report/training").exists()
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]", "text", '{"demonstration": "detection"}'])
+def test_what_a_demonstration_did_not_write_is_not_touched(content, tmp_path, monkeypatch):
+    """A folder of the user's own, or of another task's demonstration."""
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training/thesis.txt").write_text("months of work")
+    if content is not None:
+        (tmp_path / demo.MARKER).write_text(content)
+    monkeypatch.setattr(demo, "load_data", lambda *_: pytest.fail("went on"))
+    with pytest.raises(ValueError, match=r"choose another with --out") as caught:
         run_demo(tmp_path, demo_settings(quick=True), Console(quiet=True))
-    assert not (tmp_path / "training").exists()
+    named = "of detection" if content and "detection" in content else "not a demonstration's"
+    assert named in str(caught.value)
+    assert (tmp_path / "training/thesis.txt").read_text() == "months of work"

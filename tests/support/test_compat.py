@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.metadata
 import pathlib
-import tempfile
 
 import keras
 import pytest
@@ -25,16 +24,6 @@ def sequential():
     return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
 
 
-def image_folder():
-    import tensorflow_datasets as tfds
-
-    with tempfile.TemporaryDirectory() as folder:
-        image = pathlib.Path(folder, "train", "cat", "0.png")
-        image.parent.mkdir(parents=True)
-        image.touch()
-        return tfds.ImageFolder(folder)
-
-
 def converter():
     import tensorflow as tf
 
@@ -49,7 +38,6 @@ OBJECTS = {
     "keras.Model": small_model,
     "keras.layers.Layer": lambda: keras.layers.Dense(2),
     "tensorflow.lite.TFLiteConverter": converter,
-    "tensorflow_datasets.ImageFolder": image_folder,
 }
 
 

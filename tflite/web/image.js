@@ -10,62 +10,47 @@ function round(value) {
   return rest > 0.5 || (rest === 0.5 && whole % 2) ? whole + 1 : whole;
 }
 
-// Pillow's bilinear filter along one axis: a triangle as wide as one target pixel, at least as wide
-// as one source pixel; weights with 22 bits after the point, rounded to 8-bit results.
-function weights(source, target) {
-  const scale = source / target;
-  const reach = Math.max(scale, 1);
-  return Array.from({ length: target }, (_, i) => {
-    const centre = (i + 0.5) * scale;
-    const start = Math.max(Math.trunc(centre - reach + 0.5), 0);
-    const end = Math.min(Math.trunc(centre + reach + 0.5), source);
-    const raw = Array.from({ length: end - start }, (_, j) =>
-      Math.max(1 - Math.abs(start + j - centre + 0.5) / reach, 0));
-    const sum = raw.reduce((a, b) => a + b);
-    return { start, taps: raw.map((value) => Math.floor((value / sum) * 2 ** 22 + 0.5)) };
+const float = Math.fround; // 32 bits, as numpy computes
+
+// For the middle `count` of `target` pixels the two of `source` they lie between, and where:
+// bilinear, half-pixel centres, no antialiasing.
+function neighbours(source, target, count) {
+  const first = Math.floor((target - count) / 2);
+  const scale = float(source / target);
+  const clip = (place) => Math.min(Math.max(place, 0), source - 1);
+  return Array.from({ length: count }, (_, i) => {
+    const place = float(float(float(first + i + 0.5) * scale) - 0.5);
+    const lower = Math.floor(place);
+    return [clip(lower), clip(Math.ceil(place)), float(place - lower)];
   });
 }
 
-// One axis of an interleaved RGB image: `stride` is the step along it, `lines` are where it starts.
-function filter(source, target, length, lines, stride) {
-  lines.forEach(([from, to]) => {
-    length.forEach(({ start, taps }, i) => {
+/** The centre of an ImageData as (height, width) RGB; one of just that size is taken as it is. */
+export function centre({ data, width: w, height: h }, height, width) {
+  let whole = [height, width];
+  if (h !== height || w !== width) {
+    const longer = Math.max(height, width);
+    const shortSide = round(longer * RESIZE_RATIO);
+    const tall = Math.floor((shortSide * height) / longer);
+    const wide = Math.floor((shortSide * width) / longer);
+    whole = h * wide < w * tall ? [tall, Math.floor((tall * w) / h)] : [Math.floor((wide * h) / w), wide];
+  }
+  const columns = neighbours(w, whole[1], width);
+  const pixels = new Uint8Array(height * width * 3);
+  neighbours(h, whole[0], height).forEach(([above, below, down], y) => {
+    columns.forEach(([before, behind, right], x) => {
       for (let channel = 0; channel < 3; channel++) {
-        let sum = 2 ** 21;
-        taps.forEach((tap, j) => (sum += tap * source[from + (start + j) * stride + channel]));
-        target[to + i * stride + channel] = Math.floor(sum / 2 ** 22);
+        const between = (row) => {
+          const start = data[(row * w + before) * 4 + channel];
+          return float(start + float((data[(row * w + behind) * 4 + channel] - start) * right));
+        };
+        const upper = between(above);
+        const value = float(upper + float(float(between(below) - upper) * down));
+        pixels[(y * width + x) * 3 + channel] = round(value);
       }
     });
   });
-}
-
-/** Scale an ImageData so that a little more than (height, width) is covered. */
-export function resize({ data, width: w, height: h }, height, width) {
-  const scale = Math.max(round(width * RESIZE_RATIO) / w, round(height * RESIZE_RATIO) / h);
-  const [newWidth, newHeight] = [round(w * scale), round(h * scale)];
-  const rgb = new Uint8ClampedArray(w * h * 3);
-  for (let i = 0; i < w * h; i++) rgb.set(data.subarray(4 * i, 4 * i + 3), 3 * i);
-
-  const wide = new Uint8ClampedArray(newWidth * h * 3);
-  const rows = Array.from({ length: h }, (_, y) => [y * w * 3, y * newWidth * 3]);
-  filter(rgb, wide, weights(w, newWidth), rows, 3);
-
-  const pixels = new Uint8ClampedArray(newWidth * newHeight * 3);
-  const columns = Array.from({ length: newWidth }, (_, x) => [x * 3, x * 3]);
-  filter(wide, pixels, weights(h, newHeight), columns, newWidth * 3);
-  return { pixels, width: newWidth, height: newHeight };
-}
-
-/** Cut (height, width) out of the middle. */
-export function crop(image, height, width) {
-  const top = round((image.height - height) / 2);
-  const left = round((image.width - width) / 2);
-  const cut = new Uint8Array(height * width * 3);
-  for (let y = 0; y < height; y++) {
-    const start = ((top + y) * image.width + left) * 3;
-    cut.set(image.pixels.subarray(start, start + width * 3), y * width * 3);
-  }
-  return cut;
+  return pixels;
 }
 
 /** Softmax where the scores are logits. */

@@ -1,7 +1,7 @@
 // The page: takes a model and an image from the two inputs, or from the address
 // (?model=URL&image=URL), and shows the five most probable classes and the time of an inference.
 import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
-import { crop, probabilities, resize } from "./image.js";
+import { centre, probabilities } from "./image.js";
 import { readMetadata } from "./metadata.js";
 
 const TOP = 5;
@@ -75,8 +75,8 @@ async function update() {
     element("status").textContent = `Now choose ${model ? "an image" : "a model"}.`;
     return;
   }
-  const scaled = resize(await readPixels(chosen.image), model.height, model.width);
-  const { scores, milliseconds } = await infer(model, encode(crop(scaled, model.height, model.width), model));
+  const pixels = centre(await readPixels(chosen.image), model.height, model.width);
+  const { scores, milliseconds } = await infer(model, encode(pixels, model));
   show(probabilities(scores), model.labels);
   element("status").textContent = `${milliseconds.toFixed(1)} ms, median of ${TIMED_RUNS}`;
 }

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_parc.models.inputs import model_input, takes_pixels
+from keras_parc.support.images import image_files
 
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_IMAGES = 500
 
 
@@ -108,7 +108,7 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
         raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
     if shape[-1] != 3:
         raise ValueError(f"Image files have 3 channels, the model takes {shape[-1]}: pass arrays.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    paths = [path for path, is_image in image_files(folder) if is_image]
     if not paths:
         raise ValueError(f"The folder {str(folder)!r} holds no image files.")
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)

@@ -87,7 +87,8 @@ def dataset(
         shard: Number of this shard and number of shards (hosts or replicas). A TFDS set of 256
             images or more can be read in 1, 2, 4, 8 or 16.
         short_side: Only in evaluation: shorter side in pixels before the centre is cut out; None:
-            32 more than the longer of `size`, as the authors do.
+            288/256 of the longer of `size`, as the authors do at 256. An image of just that size
+            is taken as it is.
         skipped: What was skipped is counted here, and the limit is in it: by default 100 images in
             training, none in evaluation, where each counts.
         skip_unusual: Skip greyscale, CMYK and 16-bit images too, rather than convert them to 8-bit

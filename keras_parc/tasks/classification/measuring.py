@@ -65,8 +65,8 @@ def evaluate_classifier(
             `split/class/image`, or a TFDS builder.
         split: A split, or a part as `"validation[:1000]"`.
         size: Side of the images in pixels, where the model leaves it open.
-        short_side: Shorter side in pixels before the centre is cut out; None: 32 more than the
-            image. As large as the image: all of a square picture is seen.
+        short_side: Shorter side in pixels before the centre is cut out; None: 288/256 of the
+            model's. As large as the model's: all of a square picture is seen.
         batch_size: Images at a time.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.

@@ -52,7 +52,6 @@ def predict(
     names: Sequence[str],
     *,
     top: int = 3,
-    threshold: float = 0.0,
 ) -> list[Prediction]:
     """The best guesses for image files, see `keras_parc.tasks.task.Task`.
 
@@ -61,7 +60,6 @@ def predict(
         paths: Image files.
         names: The name of each class.
         top: Guesses for an image, at least 1.
-        threshold: Not for classifiers.
 
     Returns:
         For each image its guesses, best first.

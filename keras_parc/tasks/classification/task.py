@@ -14,6 +14,7 @@ TASK = Task(
     evaluate=evaluate_classifier,
     evaluate_options=("short_side",),
     predict=predict,
+    predict_options=("top",),
     columns=columns,
     demo=ClassificationDemo,
 )

@@ -12,7 +12,7 @@ from keras_parc.lite.file.runtime import TFLiteDetector
 from keras_parc.models.boxes import Detections, detections
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.models.ssd_lite import ssd_anchors
-from keras_parc.support.images import open_image
+from keras_parc.support.images import open_image, resize
 from keras_parc.tasks.predictions import Prediction
 
 # Okabe and Ito's palette, distinguishable with any colour vision.
@@ -89,10 +89,7 @@ def detect_files(
         ValueError: A file is not an image, or the model is no detector.
     """
     height, width = input_size(model, size)
-    images = [
-        np.asarray(open_image(path).resize((width, height), Image.Resampling.BILINEAR))
-        for path in paths
-    ]
+    images = [resize(np.asarray(open_image(path)), (height, width)) for path in paths]
     return detector_of(model, score_threshold=score_threshold)(np.stack(images))
 
 
@@ -129,7 +126,6 @@ def predict(
     paths: Sequence[str | os.PathLike],
     names: Sequence[str],
     *,
-    top: int = 3,
     threshold: float = 0.3,
 ) -> list[Prediction]:
     """The objects in image files, see `keras_parc.tasks.task.Task`.
@@ -138,7 +134,6 @@ def predict(
         model: An `SSDLite` or a `TFLiteDetector`.
         paths: Image files.
         names: The name of each class.
-        top: Not for detectors.
         threshold: The least score of an object, 0 to 1.
 
     Returns:

@@ -14,6 +14,7 @@ TASK = Task(
     evaluate=evaluate_detector,
     evaluate_options=("results_path",),
     predict=predict,
+    predict_options=("threshold",),
     columns=columns,
     demo=DetectionDemo,
 )

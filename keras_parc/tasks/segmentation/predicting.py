@@ -11,7 +11,7 @@ from PIL import Image
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.class_maps import painted
-from keras_parc.support.images import open_image
+from keras_parc.support.images import open_image, resize
 from keras_parc.tasks.predictions import Prediction
 from keras_parc.tasks.segmentation.measuring import class_map, segmentation_logits
 
@@ -37,8 +37,8 @@ def segment_files(
     maps = []
     for path in paths:
         image = open_image(path)
-        small = image.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = model_scale(model, np.asarray(small, "float32")[None])
+        small = resize(np.asarray(image), (height, width))
+        pixels = model_scale(model, small[None].astype("float32"))
         maps.append(class_map(segmentation_logits(model, pixels)[0], (image.height, image.width)))
     return maps
 
@@ -49,7 +49,6 @@ def predict(
     names: Sequence[str],
     *,
     top: int = 3,
-    threshold: float = 0.0,
 ) -> list[Prediction]:
     """The class of every pixel of image files, see `keras_parc.tasks.task.Task`.
 
@@ -58,7 +57,6 @@ def predict(
         paths: Image files.
         names: The name of each class.
         top: Classes of an image in the table, the largest first, at least 1.
-        threshold: Not for segmenters.
 
     Returns:
         For each image the share of its pixels that each class has, and a painted picture.

@@ -14,6 +14,7 @@ TASK = Task(
     evaluate=evaluate_segmenter,
     evaluate_options=("protocol",),
     predict=predict,
+    predict_options=("top",),
     columns=columns,
     demo=SegmentationDemo,
 )
