@@ -1,6 +1,7 @@
 """`keras-parc predict`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ def predict(
     model: Annotated[
         Path, typer.Argument(help="A .keras or .tflite classifier, detector or segmenter.")
     ],
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, and folders of image files.")],
     labels: Annotated[
         Path | None,
         typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
@@ -52,6 +53,7 @@ def predict(
         raise ValueError(f"--top must be at most {classes}, the number of classes, got {top}.")
     kind = f"{str(model)!r}, a model for {task.name}"
     options = given_options(task.predict_options, kind, top=top, threshold=threshold)
+    images, unusable = _sound(images)
     predictions = task.predict(loaded, images, names, **options)
     if draw is not None:
         if predictions[0].picture is None:
@@ -63,13 +65,37 @@ def predict(
             with replacing(draw / f"{_free_name(path.stem, used)}.png") as temporary:
                 each.picture().save(temporary, "PNG")
     if as_json:
-        print(json.dumps([each.answer for each in predictions], indent=1))
+        print(json.dumps([*(each.answer for each in predictions), *unusable], indent=1))
         return
     table = Table(*task.columns(min(top or 3, classes)))
     for each in predictions:
         for row in each.rows:
             table.add_row(each.answer["image"], *row)
     Console().print(table)
+
+
+def _sound(paths: list[Path]) -> tuple[list[Path], list[dict[str, str]]]:
+    """The image files that can be read, and the others with what is wrong, which is said too."""
+    from keras_parc.support.images import image_files, open_image
+
+    files = []
+    for path in paths:
+        files += [each for each, good in image_files(path) if good] if path.is_dir() else [path]
+    sound, unusable = [], []
+    for path in files:
+        try:
+            open_image(path)
+        except (OSError, ValueError) as error:
+            unusable.append({"image": str(path), "error": str(error)})
+        else:
+            sound.append(path)
+    if not unusable and not sound:
+        raise ValueError(f"There are no image files in {str(paths[0])!r}.")
+    if not sound:
+        raise ValueError(f"None of {len(files)} image files can be used. {unusable[0]['error']}")
+    for each in unusable:
+        print(f"keras-parc: skipped: {each['error']}", file=sys.stderr)
+    return sound, unusable
 
 
 def _free_name(stem: str, used: set[str]) -> str:

@@ -73,6 +73,10 @@ class SkippedImages:
                 self.converted[name] = kind
                 _LOG.info("Image converted to 8-bit RGB: %s: %s", name, kind)
 
+    def figures(self) -> dict[str, int]:
+        """How many were skipped, for the results of a measurement; nothing if none was."""
+        return {"skipped": len(self.skipped)} if self.skipped else {}
+
     def __str__(self) -> str:
         kinds = list(self.converted.values())
         parts = [f"{len(self.skipped)} skipped"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -157,7 +158,10 @@ def keras_evaluation(
     checking = keras.callbacks.LambdaCallback(on_test_batch_end=lambda batch, logs=None: check())
 
     def evaluate(dataset):
-        metrics = measured.evaluate(dataset, verbose=0, callbacks=[checking], return_dict=True)
+        with warnings.catch_warnings():
+            # Of a data set whose length is not known, as damaged files are left out.
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+            metrics = measured.evaluate(dataset, verbose=0, callbacks=[checking], return_dict=True)
         return {name: float(value) for name, value in metrics.items()}
 
     return evaluate

@@ -1,6 +1,5 @@
 """A recipe and the data it names: one call, which is also how to go on after a stop."""
 
-import math
 import os
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def train(
     data = task.data
     names = data.class_names(recipe.data, data_dir)
     skipped = SkippedImages(limit=recipe.skip_limit)
-    shared = {"size": recipe.size, "data_dir": data_dir}
+    shared = {"size": recipe.size, "data_dir": data_dir, "skipped": skipped}
 
     def training(epoch, plan, start):
         return data.dataset(
@@ -76,7 +75,6 @@ def train(
             epoch=epoch,
             start_step=start,
             shard=(devices.host, devices.hosts),
-            skipped=skipped,
             **task.learner.training_options(recipe),
             **shared,
         )
@@ -88,11 +86,6 @@ def train(
         batch=recipe.batch,
         **task.learner.validation_options(recipe),
         **shared,
-    )
-    images = num_examples(recipe.data, recipe.validation_split, data_dir)
-    # Keras warns at the end of a data set whose length it does not know.
-    validation = validation.apply(
-        tf.data.experimental.assert_cardinality(math.ceil(images / recipe.batch))
     )
     try:
         model = fit(

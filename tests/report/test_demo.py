@@ -129,11 +129,12 @@ def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
     short.write_bytes(model.read_bytes()[:3000])
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\n")
+    (tmp_path / "empty").mkdir()
     cases = [
         ((model, tmp_path / "none.png"), "no image file"),
         ((model, text), "not an image file"),
         ((model, truncated), "damaged"),
-        ((model, tmp_path), "no image file"),
+        ((model, tmp_path / "empty"), "no image file"),
         ((tmp_path / "none.keras", digit), "no model file"),
         ((digit, digit), "expected a name ending in .keras or .tflite"),
         ((broken, digit), "not a .keras file or is damaged"),

@@ -117,13 +117,13 @@ def test_mistakes(folder, files, run_cli, tmp_path):
         assert "Traceback" not in errors
 
 
-def test_a_damaged_image_is_named(files, tmp_path):
+def test_more_damaged_images_than_the_limit_are_an_error(files, tmp_path):
     for number in range(8):
         (tmp_path / "validation" / str(number)).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "validation" / str(number) / "a.png")
-    broken = tmp_path / "validation" / "3" / "broken.jpg"
-    broken.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"broken.jpg \(not an image file that"):
+    for number in range(101):
+        (tmp_path / "validation" / "3" / f"{number}.jpg").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"limit is 100: .*\.jpg \(not an image file that"):
         evaluate_classifier(keras.models.load_model(files / "right.keras"), tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_parc.data.skipped import SkippedImages
 from keras_parc.models.inputs import model_input, takes_pixels
 from keras_parc.support.images import image_files
 
@@ -29,8 +30,8 @@ def calibration_images(
             - a `tf.data` or TFDS data set of images, `(image, label)` pairs or dictionaries with
               an "image", batched or not;
             - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
-              them. If there are more than `limit`, evenly spaced ones, so that every class is
-              among them.
+              them; damaged ones, 100 at most, are left out and named. If there are more than
+              `limit`, evenly spaced ones, so that every class is among them.
         shape: `(height, width, channels)` of the export.
         model: The model to be exported: whether it rescales pixels itself decides the range.
         limit: How many images to take at most, at least 1. All but folders give their first ones.
@@ -112,8 +113,14 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
     if not paths:
         raise ValueError(f"The folder {str(folder)!r} holds no image files.")
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
+    skipped = SkippedImages()
     for number in chosen:
-        yield model_input(model, paths[number], shape[:2])
+        try:
+            image = model_input(model, paths[number], shape[:2])
+        except ValueError as error:
+            skipped.skip(str(paths[number]), b"", str(error))
+        else:
+            yield image
 
 
 def _check_range(images: list[np.ndarray], model: keras.Model) -> None:

@@ -73,13 +73,13 @@ def evaluate_classifier(
 
     Returns:
         `top1` and `top5` (shares, 0 to 1; top 5 only with more than five classes), `images`,
-        `classes`, `seconds`, `images_per_second` (all of it) and `model_images_per_second` (the
-        model alone).
+        `skipped` (damaged files, only if there are any; they are logged), `classes`, `seconds`,
+        `images_per_second` (all of it) and `model_images_per_second` (the model alone).
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: Model and set have different classes, the model is not a classifier of images,
-            there is no such set or split, or an image is damaged.
+            there is no such set or split, or more than 100 images are damaged.
 
     Example:
         >>> import pathlib, tempfile
@@ -110,7 +110,7 @@ def evaluate_classifier(
             f"The model puts out {outputs} for an image, but {builder.name!r} has {classes} "
             "classes: expected a classifier trained on this data set."
         )
-    skipped = SkippedImages(limit=0)  # every image counts
+    skipped = SkippedImages()
     batches = dataset(
         builder,
         split,
@@ -137,11 +137,13 @@ def evaluate_classifier(
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(skipped.failure or str(error)) from error
     if not images:
-        raise ValueError(f"The images in {split!r} of {builder.name!r} have no labels.")
+        why = "can be used" if skipped.skipped else "has a label"
+        raise ValueError(f"None of the images in {split!r} of {builder.name!r} {why}.")
     seconds = time.perf_counter() - start
     return {
         **{f"top{k}": right[k] / images for k in ks},
         "images": images,
+        **skipped.figures(),
         "classes": classes,
         "seconds": seconds,
         "images_per_second": images / seconds,

@@ -249,14 +249,15 @@ def evaluate_detector(
         results_path: Where to write all detections, as a JSON file in COCO's results format.
 
     Returns:
-        What `coco_metrics` returns, and `images`, `detections`, `seconds`, `images_per_second` (all
-        of it but the metrics) and `model_images_per_second` (the detector alone).
+        What `coco_metrics` returns, and `images`, `skipped` (damaged files, only if there are any;
+        they are logged), `detections`, `seconds`, `images_per_second` (all of it but the metrics)
+        and `model_images_per_second` (the detector alone).
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         OSError: The results cannot be written.
         ValueError: Model and set have different classes, there is no such set or split, it has no
-            boxes, an image is damaged, or what the detector gives is not as expected.
+            boxes, more than 100 images are damaged, or what the detector gives is not as expected.
 
     Example:
         >>> def blind(images):
@@ -280,7 +281,7 @@ def evaluate_detector(
     ids, names = category_ids(builder), class_names(builder)
     detector, size = _function_of(opened(model), size, batch_size, len(names), source)
     _, first, end = bounds(builder, split)
-    skipped = SkippedImages(limit=0)  # every image counts
+    skipped = SkippedImages()
     batches = evaluation_dataset(builder, split, batch=batch_size, size=size, skipped=skipped)
     truths, detections, model_seconds, start = [], [], 0.0, time.perf_counter()
     with evaluation_progress(console) as progress:
@@ -315,6 +316,7 @@ def evaluate_detector(
     return {
         **coco_metrics(truths, results, ids, names),
         "images": len(truths),
+        **skipped.figures(),
         "detections": len(results),
         "seconds": seconds,
         "images_per_second": len(truths) / seconds,

@@ -133,12 +133,13 @@ def evaluate_segmenter(
 
     Returns:
         `miou` and `pixel_accuracy` (shares, 0 to 1), `iou` (by name of the class; None for a class
-        that does not occur), `images`, `classes`, `seconds`, `images_per_second`.
+        that does not occur), `images`, `skipped` (what cannot be used, only if there is any; it is
+        logged), `classes`, `seconds`, `images_per_second`.
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: Model and set have different classes, the model is not a segmenter, there is no
-            such set, split or protocol, or an image or a mask cannot be used.
+            such set, split or protocol, or more than 100 images or masks cannot be used.
 
     Example:
         >>> image = keras.Input((64, 64, 3))
@@ -164,7 +165,7 @@ def evaluate_segmenter(
             f"The model has {shape[-1]} classes, but {source!r} has {len(names)}: expected a "
             "segmenter trained on this data set."
         )
-    skipped = SkippedImages(limit=0)  # every image counts
+    skipped = SkippedImages()
     batches = evaluation_dataset(
         source, split, batch=batch_size, size=sides, skipped=skipped, data_dir=data_dir
     )
@@ -195,6 +196,7 @@ def evaluate_segmenter(
             for name, iou in zip(names, each, strict=True)
         },
         "images": images,
+        **skipped.figures(),
         "classes": len(names),
         "seconds": seconds,
         "images_per_second": images / seconds,
