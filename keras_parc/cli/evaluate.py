@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_parc.cli.console import Protocol, choice, given_options, load_backend
+from keras_parc.tasks.labels import checked_labels, read_labels, recorded_labels
 
 
 def evaluate(
@@ -48,6 +49,10 @@ def evaluate(
             help="For a segmenter: native is what a client shows. Default: authors.",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -55,6 +60,7 @@ def evaluate(
     """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
     load_backend()
     from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.outputs import class_count
     from keras_parc.tasks.task import task_of
 
     if Path(model).suffix:
@@ -75,10 +81,18 @@ def evaluate(
         split,
         size=size or 256,
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
+        labels=_labels_of(labels, model, class_count(loaded)),
         data_dir=data_dir,
         **given,
     )
     _print_measures(result, model, dataset, split, as_json)
+
+
+def _labels_of(labels: Path | None, model: str, classes: int) -> list[str] | None:
+    """The names of the model's classes: from a file of the user's, else the model's own."""
+    if labels is not None:
+        return checked_labels(read_labels(labels), labels, classes)
+    return recorded_labels(model, classes) if Path(model).suffix else None
 
 
 def _named_model(name: str, weights: str | None, dataset: str, data_dir: Path | None):

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from keras_parc.cli.console import IOType, Quantization, Target, choice, load_backend
-from keras_parc.cli.labels import read_labels
+from keras_parc.tasks.labels import read_labels
 
 
 def export(

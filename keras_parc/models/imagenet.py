@@ -6,6 +6,7 @@ facts, taken from the metadata of timm 1.0.31 (Apache-2.0): `imagenet_synsets.tx
 """
 
 import functools
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -45,6 +46,12 @@ def _classes() -> list[tuple[str, str]]:
     text = resources.files("keras_parc.models").joinpath("imagenet_classes.tsv").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines())
     return [(synset, lemmas.split(",")[0]) for synset, lemmas in rows]
+
+
+def lemmas_of(synsets: Sequence[str]) -> list[str] | None:
+    """The names of ImageNet's classes, if `synsets` are their WordNet ids in order; else None."""
+    known = _classes()
+    return [name for _, name in known] if [each for each, _ in known] == list(synsets) else None
 
 
 def decode_predictions(preds: np.ndarray | Tensor, top: int = 5) -> list[list[tuple]]:

@@ -112,7 +112,9 @@ def test_a_killed_export_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(ConversionProcess, "run", killed)
     with pytest.raises(RuntimeError, match="killed by the system"):
         apart(lambda: keras_parc.to_tflite(model, tmp_path / "m.tflite"))
-    assert [each.name for each in tmp_path.rglob("*")] == ["scratch"]
+    left = [each.name for each in tmp_path.rglob("*")]
+    # TensorFlow's own, removed when this process ends: of what it traces for the first time.
+    assert [name for name in left if not name.startswith("__autograph_generated_")] == ["scratch"]
 
 
 def test_interrupt(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from rich.console import Console
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.labels import class_order, recorded_labels
 from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_scores
 
@@ -53,6 +55,7 @@ def evaluate_classifier(
     size: int = 256,
     short_side: int | None = None,
     batch_size: int = 64,
+    labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
 ) -> dict[str, float | int]:
@@ -68,6 +71,8 @@ def evaluate_classifier(
         short_side: Shorter side in pixels before the centre is cut out; None: 288/256 of the
             model's. As large as the model's: all of a square picture is seen.
         batch_size: Images at a time.
+        labels: The names of the model's classes in its order; None: those in its file, or beside it
+            in `labels.txt`. Classes of the same names in another order are matched by name.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.
 
@@ -78,8 +83,9 @@ def evaluate_classifier(
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
-        ValueError: Model and set have different classes, the model is not a classifier of images,
-            there is no such set or split, or more than 100 images are damaged.
+        ValueError: Model and set have different classes, in number or by name, the model is not a
+            classifier of images, there is no such set or split, or more than 100 images are
+            damaged.
 
     Example:
         >>> import pathlib, tempfile
@@ -101,8 +107,9 @@ def evaluate_classifier(
     from keras_parc.data.sources import num_examples, open_source
     from keras_parc.tasks.classification.data import class_names, dataset
 
-    model, builder = opened(model), open_source(source, data_dir)
-    total, classes = num_examples(builder, split), len(class_names(builder))
+    given, builder = model, open_source(source, data_dir)
+    model, names = opened(model), class_names(builder)
+    total, classes = num_examples(builder, split), len(names)
     sides = input_size(model, size)
     outputs = class_scores(model, np.zeros((1, *sides, 3), "float32")).shape[1:]
     if outputs != (classes,):
@@ -110,6 +117,7 @@ def evaluate_classifier(
             f"The model puts out {outputs} for an image, but {builder.name!r} has {classes} "
             "classes: expected a classifier trained on this data set."
         )
+    order = class_order(labels or recorded_labels(given, classes), names, builder.name)
     skipped = SkippedImages()
     batches = dataset(
         builder,
@@ -125,13 +133,14 @@ def evaluate_classifier(
     with evaluation_progress(console) as progress:
         task = progress.add_task("evaluating", total=total, rate="")
         try:
-            for pixels, labels in batches.as_numpy_iterator():
+            for pixels, truth in batches.as_numpy_iterator():
                 called = time.perf_counter()
                 scores = class_scores(model, model_scale(model, pixels), batch_size)
+                scores = scores[:, order.argsort()]
                 model_seconds += time.perf_counter() - called
                 for k in ks:
-                    right[k] += top_k_accuracy(scores, labels, k) * len(labels)
-                images += len(labels)
+                    right[k] += top_k_accuracy(scores, truth, k) * len(truth)
+                images += len(truth)
                 rate = images / (time.perf_counter() - start)
                 progress.update(task, completed=images, rate=f"{rate:.0f} images/s")
         except tf.errors.InvalidArgumentError as error:

@@ -20,6 +20,7 @@ from keras_parc.support.extras import needs_extra
 from keras_parc.support.files import replacing
 from keras_parc.support.progress import evaluation_progress
 from keras_parc.tasks.detection.predicting import detector_of
+from keras_parc.tasks.labels import class_order, recorded_labels
 from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_count
 
@@ -228,6 +229,7 @@ def evaluate_detector(
     *,
     size: int | tuple[int, int] = 320,
     batch_size: int = 32,
+    labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
     results_path: str | os.PathLike | None = None,
@@ -244,6 +246,7 @@ def evaluate_detector(
         size: Side, or height and width, to which images are stretched, in pixels, where the model
             leaves it open.
         batch_size: Images at a time; the last time it may be fewer.
+        labels: As for `keras_parc.evaluate_classifier`.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.
         results_path: Where to write all detections, as a JSON file in COCO's results format.
@@ -256,8 +259,9 @@ def evaluate_detector(
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         OSError: The results cannot be written.
-        ValueError: Model and set have different classes, there is no such set or split, it has no
-            boxes, more than 100 images are damaged, or what the detector gives is not as expected.
+        ValueError: Model and set have different classes, in number or by name, there is no such
+            set or split, it has no boxes, more than 100 images are damaged, or what the detector
+            gives is not as expected.
 
     Example:
         >>> def blind(images):
@@ -280,6 +284,7 @@ def evaluate_detector(
     builder = open_detection_source(source, data_dir)
     ids, names = category_ids(builder), class_names(builder)
     detector, size = _function_of(opened(model), size, batch_size, len(names), source)
+    order = class_order(labels or recorded_labels(model, len(names)), names, builder.name)
     _, first, end = bounds(builder, split)
     skipped = SkippedImages()
     batches = evaluation_dataset(builder, split, batch=batch_size, size=size, skipped=skipped)
@@ -308,7 +313,10 @@ def evaluate_detector(
             raise ValueError(skipped.failure or str(error)) from error
     seconds = time.perf_counter() - start
     results = coco_results(
-        [each["id"] for each in truths], [each["size"] for each in truths], detections, ids
+        [each["id"] for each in truths],
+        [each["size"] for each in truths],
+        detections,
+        np.array(ids)[order],
     )
     if results_path is not None:
         with replacing(results_path) as temporary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.inputs import input_size, model_scale
 from keras_parc.support.class_maps import IGNORED
 from keras_parc.support.progress import evaluation_progress
+from keras_parc.tasks.labels import class_order, recorded_labels
 from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_scores
 
@@ -108,6 +110,7 @@ def evaluate_segmenter(
     *,
     size: int = 512,
     batch_size: int = 8,
+    labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
     protocol: str = "authors",
@@ -125,6 +128,7 @@ def evaluate_segmenter(
         split: A split, or a part as `"validation[:100]"`.
         size: Side of the images in pixels, where the model leaves it open.
         batch_size: Images at a time.
+        labels: As for `keras_parc.evaluate_classifier`.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
         console: Where to draw the progress bar; None: standard error.
         protocol: "authors": logits at the model's size, then the nearest for every pixel of the
@@ -138,8 +142,9 @@ def evaluate_segmenter(
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
-        ValueError: Model and set have different classes, the model is not a segmenter, there is no
-            such set, split or protocol, or more than 100 images or masks cannot be used.
+        ValueError: Model and set have different classes, in number or by name, the model is not a
+            segmenter, there is no such set, split or protocol, or more than 100 images or masks
+            cannot be used.
 
     Example:
         >>> image = keras.Input((64, 64, 3))
@@ -157,7 +162,8 @@ def evaluate_segmenter(
 
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol` must be one of {PROTOCOLS}, got {protocol!r}.")
-    model, names = opened(model), class_names(source, data_dir)
+    given, names = model, class_names(source, data_dir)
+    model = opened(model)
     sides = input_size(model, size)
     shape = segmentation_logits(model, np.zeros((1, *sides, 3), "float32")).shape
     if shape[-1] != len(names):
@@ -165,6 +171,8 @@ def evaluate_segmenter(
             f"The model has {shape[-1]} classes, but {source!r} has {len(names)}: expected a "
             "segmenter trained on this data set."
         )
+    data = str(getattr(source, "name", source))
+    order = class_order(labels or recorded_labels(given, len(names)), names, data)
     skipped = SkippedImages()
     batches = evaluation_dataset(
         source, split, batch=batch_size, size=sides, skipped=skipped, data_dir=data_dir
@@ -180,7 +188,7 @@ def evaluate_segmenter(
                 for logits, mask in zip(found, masks, strict=True):
                     truth = np.asarray(Image.open(io.BytesIO(mask)))
                     through = sides if protocol == "authors" else None
-                    seen = class_map(logits, truth.shape, through)
+                    seen = order[class_map(logits, truth.shape, through)]
                     total += confusion_matrix(truth, seen, len(names))
                 images += len(pixels)
                 rate = images / (time.perf_counter() - start)
