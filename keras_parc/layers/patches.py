@@ -6,6 +6,8 @@ Mehta, Rastegari: MobileViT, ICLR 2022, arXiv 2110.02178, section 3.1.
 import keras
 from keras import layers, ops
 
+from keras_parc.layers.resize import resize, sides
+
 
 @keras.saving.register_keras_serializable(package="keras_parc")
 class Unfold(layers.Layer):
@@ -28,9 +30,9 @@ class Unfold(layers.Layer):
 
     def call(self, x):
         patch, channels = self.patch, x.shape[-1]
-        height, width = _known_or_dynamic(x)
+        height, width = sides(x)
         rows, columns = _ceil(height, patch), _ceil(width, patch)
-        x = _resize(x, (rows * patch, columns * patch))
+        x = resize(x, (rows * patch, columns * patch))
         x = ops.reshape(x, (-1, rows, patch, columns, patch, channels))
         x = ops.transpose(x, (0, 2, 4, 1, 3, 5))
         return ops.reshape(x, (-1, patch * patch, rows * columns, channels))
@@ -65,12 +67,12 @@ class Fold(layers.Layer):
     def call(self, inputs):
         x, like = inputs
         patch, channels = self.patch, x.shape[-1]
-        height, width = _known_or_dynamic(like)
+        height, width = sides(like)
         rows, columns = _ceil(height, patch), _ceil(width, patch)
         x = ops.reshape(x, (-1, patch, patch, rows, columns, channels))
         x = ops.transpose(x, (0, 3, 1, 4, 2, 5))
         x = ops.reshape(x, (-1, rows * patch, columns * patch, channels))
-        return _resize(x, (height, width))
+        return resize(x, (height, width))
 
     def compute_output_shape(self, input_shapes):
         patches, like = input_shapes
@@ -80,16 +82,5 @@ class Fold(layers.Layer):
         return super().get_config() | {"patch": self.patch}
 
 
-def _known_or_dynamic(x):
-    dynamic = ops.shape(x)
-    return tuple(x.shape[i] if x.shape[i] is not None else dynamic[i] for i in (1, 2))
-
-
 def _ceil(side, patch):
     return (side + patch - 1) // patch
-
-
-def _resize(x, size):
-    if tuple(x.shape[1:3]) == tuple(size):
-        return x
-    return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")

@@ -82,6 +82,19 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     assert len((out / "labels.txt").read_text().splitlines()) == 1000
 
 
+@pytest.mark.slow
+def test_the_recipe_of_mobilevit_at_several_sizes(run_cli, mocked_imagenet, tmp_path):
+    """In a graph for several sizes the sides of a map are tensors."""
+    settings = ("size=64", "short_side=64", "sizes=64,96", "batch=4", "replicas=1", "epochs=1")
+    options = [option for each in settings for option in ("--set", each)]
+    options += ["--set", "model=mobilevit_tiny"]
+    out = tmp_path / "run"
+    code, _, errors = run_cli("train", "--recipe", "mobilevit_s_imagenet", *options, "--out", out)
+    assert code == 0, errors
+    (row,) = json.loads((out / "result.json").read_text())["history"]
+    assert row["loss"] == pytest.approx(math.log(1000), abs=2)
+
+
 def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
     code, output, _ = run_cli(*ARGUMENTS, "--out", tmp_path / "x", "--show")
     assert code == 0
