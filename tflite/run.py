@@ -13,6 +13,7 @@ import platform
 import struct
 import sys
 import zipfile
+import zlib
 from collections import namedtuple
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 # The evaluation rule for classification: at input size 256, the short side goes to 288.
 RESIZE_RATIO = 288 / 256
+MAX_LABELS = 2**22  # bytes
 # What the names of a detector's outputs contain: ours, and those MediaPipe asks for.
 DETECTION_OUTPUTS = {
     "boxes": ("box", "location"),
@@ -54,11 +56,18 @@ def load_runtime():
     )
 
 
+def check_is_file(path, what):
+    """Refuse a folder, a pipe or a device, at which reading could wait for ever."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ToolError(f"expected a file as {what}, {path} is none")
+
+
 def open_model(path, threads=1, kernels="AUTO"):
     """Return an interpreter for the file, with its tensors allocated.
 
     `kernels` is a member of the runtime's OpResolverType: AUTO uses XNNPACK where it can.
     """
+    check_is_file(path, "the model")
     try:
         with open(path, "rb") as file:
             head = file.read(8)
@@ -129,11 +138,22 @@ def _packed_labels(path):
     """The labels in the archive that metadata writers append to a .tflite, or None."""
     try:
         with zipfile.ZipFile(path) as archive:
-            texts = [name for name in archive.namelist() if name.endswith(".txt")]
-            texts.sort(key=lambda name: "label" not in name)
-            return archive.read(texts[0]).decode().splitlines() if texts else None
+            texts = [each for each in archive.infolist() if each.filename.endswith(".txt")]
+            texts.sort(key=lambda each: "label" not in each.filename)
+            if not texts:
+                return None
+            if texts[0].file_size > MAX_LABELS:
+                raise ToolError(
+                    f"the labels in {path} take {texts[0].file_size} bytes: give others (--labels)"
+                )
+            return lines_of(archive.read(texts[0]).decode())
     except zipfile.BadZipFile:
         return None
+    except (RuntimeError, NotImplementedError, ValueError, OSError, zlib.error) as error:
+        # encrypted, packed in an unknown way, damaged, or not UTF-8
+        raise ToolError(
+            f"the labels in {path} cannot be read ({one_line(error)}): give others (--labels)"
+        ) from error
 
 
 def _follow(data, position):
@@ -186,6 +206,7 @@ def read_image(path):
         from PIL import Image, ImageOps
     except ImportError as error:
         raise ToolError("expected Pillow, it is not installed: pip install pillow") from error
+    check_is_file(path, "an image")
     try:
         image = Image.open(path)
         image.load()
@@ -329,7 +350,13 @@ def segment(outputs, names, labels, top, size):
 
 def label_of(labels, index):
     """The name of a class, or its number where it has none."""
-    return labels[index] if labels and index < len(labels) else f"class {index}"
+    name = labels[index] if labels and index < len(labels) else f"class {index}"
+    return printable(name)
+
+
+def printable(text):
+    """The text without what would move the cursor or change the terminal: it may be anybody's."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def output_names(interpreter, metadata):
@@ -375,11 +402,17 @@ def run(interpreter, image, metadata, labels, top, paint=None):
     return task(outputs, names, labels, top, (image.height, image.width))
 
 
+def lines_of(text):
+    """The lines of a text file; what else Unicode calls a line's end may be part of a name."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n").split("\n")
+
+
 def read_labels(path):
     """Read a label file: one class a line."""
+    check_is_file(path, "labels")
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
+            return lines_of(file.read())
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(f"cannot read the labels {path}: {one_line(error)}") from error
 
@@ -420,9 +453,9 @@ def main(arguments=None):
         labels = read_labels(args.labels) if args.labels else metadata.labels
         for path, image in zip(args.image, images):
             lines = run(interpreter, image, metadata, labels, args.top, args.paint)
-            print("\n  ".join([path, *lines]))
+            print("\n  ".join([printable(path), *lines]))
     except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_parc.cli.console import Protocol, choice, given_options, load_backend
+from keras_parc.support.text import printable
 from keras_parc.tasks.labels import checked_labels, read_labels, recorded_labels
 
 
@@ -114,7 +115,7 @@ def _print_measures(result: dict, model: str, dataset: str, split: str, as_json:
     if as_json:
         print(json.dumps({"model": model, "dataset": dataset, "split": split, **result}, indent=1))
         return
-    table = Table("", model)
+    table = Table("", printable(model))
     result |= {f"IoU of {name}": value for name, value in result.pop("iou", {}).items()}
     by_class = result.pop("per_class", {})
     result |= {f"map of {name}": value for name, value in by_class.items()}
@@ -123,5 +124,5 @@ def _print_measures(result: dict, model: str, dataset: str, split: str, as_json:
             continue
         text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
         share = key.startswith(("top", "map", "miou", "IoU", "pixel"))
-        table.add_row(key.replace("_", " "), f"{100 * value:.2f} %" if share else text)
-    Console().print(table)
+        table.add_row(printable(key.replace("_", " ")), f"{100 * value:.2f} %" if share else text)
+    Console(markup=False).print(table)

@@ -9,6 +9,7 @@ from keras_parc.cli import benchmark, demo, evaluate, export, import_, predict, 
 from keras_parc.cli.console import import_module
 from keras_parc.support.extras import needs_extra
 from keras_parc.support.notices import show_notices
+from keras_parc.support.text import printable
 from keras_parc.support.version import VERSION
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def main() -> None:
             print(f"keras-parc: {message.rstrip('.')}.{_see(error)}", file=sys.stderr)
         sys.exit(2)
     except (ImportError, OSError, RuntimeError, ValueError, FloatingPointError) as error:
-        print(f"keras-parc: {error}", file=sys.stderr)
+        print(f"keras-parc: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)
 

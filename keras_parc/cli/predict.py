@@ -11,6 +11,7 @@ from rich.table import Table
 
 from keras_parc.cli.console import given_options, load_backend
 from keras_parc.support.files import replacing
+from keras_parc.support.text import printable
 
 
 def predict(
@@ -73,8 +74,8 @@ def predict(
     table = Table(*task.columns(min(top or 3, classes)))
     for each in predictions:
         for row in each.rows:
-            table.add_row(each.answer["image"], *row)
-    Console().print(table)
+            table.add_row(*map(printable, (each.answer["image"], *row)))
+    Console(markup=False).print(table)
 
 
 def _sound(paths: list[Path]) -> tuple[list[Path], list[dict[str, str]]]:
@@ -97,7 +98,7 @@ def _sound(paths: list[Path]) -> tuple[list[Path], list[dict[str, str]]]:
     if not sound:
         raise ValueError(f"None of {len(files)} image files can be used. {unusable[0]['error']}")
     for each in unusable:
-        print(f"keras-parc: skipped: {each['error']}", file=sys.stderr)
+        print(f"keras-parc: skipped: {printable(each['error'])}", file=sys.stderr)
     return sound, unusable
 
 

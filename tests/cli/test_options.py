@@ -78,3 +78,18 @@ def test_one_class_is_no_softmax():
             keras_parc.ParCNetTiny(**options, classifier_activation=softmax)
     assert keras_parc.ParCNetTiny(**options, classifier_activation="sigmoid").output_shape[1] == 1
     assert keras_parc.ParCNetTiny(**options, include_top=False).output_shape[-1] == 320
+
+
+def test_names_are_shown_as_they_are_and_never_raw(models, run_cli, tmp_path, monkeypatch):
+    """Square brackets are no markup, and escapes do not reach the terminal."""
+    (tmp_path / "[bold]a.png").write_bytes((models / "a.png").read_bytes())
+    (tmp_path / "names.txt").write_text("[red]apple\n\x1b[2Jb\nc\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("predict", models / "three.keras", "[bold]a.png", "--labels", "names.txt")
+    code, printed, errors = run_cli(*arguments)
+    assert code == 0, errors
+    assert "[bold]a.png" in printed
+    assert "[red]apple" in printed
+    assert "\x1b[2J" not in printed
+    code, _, errors = run_cli("predict", models / "three.keras", tmp_path / "\x1b[2Jno.png")
+    assert (code, "\x1b" in errors) == (2, False)
