@@ -74,9 +74,9 @@ def run_demo(
     """Train, evaluate, export, evaluate the files, time them, and write a report folder.
 
     Args:
-        out: Folder of the report: `report.json`, `report.png`, `model.keras`,
-            `model_fp32.tflite`, `model_int8.tflite`, `labels.txt`, the data set and the training
-            run, which starts anew.
+        out: Folder of the report, new, empty or of an earlier one of this task: `report.json`,
+            `report.png`, `model.keras`, `model_fp32.tflite`, `model_int8.tflite`, `labels.txt`, a
+            file that marks it, the data set and the training run, which starts anew.
         settings: How to train; default: `demo_settings()`.
         console: Where to print.
 
