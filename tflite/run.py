@@ -404,7 +404,7 @@ def run(interpreter, image, metadata, labels, top, paint=None):
 
 def lines_of(text):
     """The lines of a text file; what else Unicode calls a line's end may be part of a name."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n").split("\n")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def read_labels(path):

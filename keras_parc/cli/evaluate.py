@@ -10,7 +10,7 @@ from rich.table import Table
 
 from keras_parc.cli.console import Protocol, choice, given_options, load_backend
 from keras_parc.support.text import printable
-from keras_parc.tasks.labels import checked_labels, read_labels, recorded_labels
+from keras_parc.tasks.labels import chosen_labels
 
 
 def evaluate(
@@ -82,18 +82,11 @@ def evaluate(
         split,
         size=size or 256,
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
-        labels=_labels_of(labels, model, class_count(loaded)),
+        labels=chosen_labels(labels, model, class_count(loaded)),
         data_dir=data_dir,
         **given,
     )
     _print_measures(result, model, dataset, split, as_json)
-
-
-def _labels_of(labels: Path | None, model: str, classes: int) -> list[str] | None:
-    """The names of the model's classes: from a file of the user's, else the model's own."""
-    if labels is not None:
-        return checked_labels(read_labels(labels), labels, classes)
-    return recorded_labels(model, classes) if Path(model).suffix else None
 
 
 def _named_model(name: str, weights: str | None, dataset: str, data_dir: Path | None):

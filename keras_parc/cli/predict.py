@@ -41,7 +41,7 @@ def predict(
 ) -> None:
     """Classify image files, or find the objects or the class of every pixel in them."""
     load_backend()
-    from keras_parc.tasks.labels import checked_labels, read_labels, recorded_labels
+    from keras_parc.tasks.labels import chosen_labels
     from keras_parc.tasks.model_files import load_model
     from keras_parc.tasks.outputs import class_count
     from keras_parc.tasks.task import task_of
@@ -49,10 +49,7 @@ def predict(
     loaded = load_model(model)
     task = task_of(loaded)
     classes = class_count(loaded)
-    if labels is not None:
-        names = checked_labels(read_labels(labels), labels, classes)
-    else:
-        names = recorded_labels(model, classes) or [str(number) for number in range(classes)]
+    names = chosen_labels(labels, model, classes) or [str(number) for number in range(classes)]
     if top is not None and top > classes:
         raise ValueError(f"--top must be at most {classes}, the number of classes, got {top}.")
     kind = f"{str(model)!r}, a model for {task.name}"

@@ -62,11 +62,12 @@ class FolderOfClasses(tfds.core.DatasetBuilder):
                 f"train/cat/1.jpg, with names ending in {', '.join(ENDINGS)}."
             )
         names = sorted({name for files in found.values() for name, _ in files})
+        numbers = {name: number for number, name in enumerate(names)}
         self.files: dict[str, tuple[list[str], np.ndarray]] = {}
         for split, files in found.items():
             files.sort()
             random.Random(split).shuffle(files)  # The same order on every machine.
-            labels = np.array([names.index(name) for name, _ in files], "int64")
+            labels = np.array([numbers[name] for name, _ in files], "int64")
             self.files[split] = [path for _, path in files], labels
         self.info.features["label"].names = names
         self.info.set_splits(

@@ -59,21 +59,32 @@ def recorded_labels(model, classes: int) -> list[str] | None:
     if not isinstance(model, (str, os.PathLike)):
         return None
     path, names = Path(model), ()
+    if path.suffix not in (".keras", ".tflite"):  # the name of a constructor
+        return None
     if path.suffix == ".tflite":
         metadata = read_metadata(path)
         names = metadata.labels if metadata else ()
     beside = path.with_name("labels.txt")
     if names or not beside.is_file():
         return list(names) or None
-    return checked_labels(read_labels(beside), beside, classes)
+    return chosen_labels(beside, model, classes)
 
 
-def checked_labels(names: list[str], path: str | os.PathLike, classes: int) -> list[str]:
-    """The same names, if they are as many as the classes.
+def chosen_labels(path: str | os.PathLike | None, model, classes: int) -> list[str] | None:
+    """The class names in a user's file, or if there is none those that are recorded.
+
+    Args:
+        path: A text file, one name a line; None: what `recorded_labels` finds.
+        model: As for `recorded_labels`.
+        classes: Number of the model's classes.
 
     Raises:
-        ValueError: They are not.
+        FileNotFoundError: There is no such text file.
+        ValueError: The names are not as many as the classes, or not UTF-8 text.
     """
+    if path is None:
+        return recorded_labels(model, classes)
+    names = read_labels(path)
     if len(names) != classes:
         raise ValueError(
             f"{str(path)!r} has {len(names)} lines, but the model has {classes} classes."

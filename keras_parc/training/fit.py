@@ -133,12 +133,13 @@ def fit(
                         run.validate(validation)
                     return run.finish(validation)
             except OSError as error:
-                there = (out / "checkpoint.npz").exists()
-                kept = f"The last checkpoint in {str(out)!r} is untouched; o" if there else "O"
-                raise OSError(
-                    f"{error}. {kept}nce this is mended, the same call "
-                    f"{'goes on from there' if there else 'starts from the beginning'}."
-                ) from error
+                advice = "Once this is mended, the same call starts from the beginning."
+                if run.checkpoint.exists():
+                    advice = (
+                        f"The last checkpoint in {str(out)!r} is untouched; once this is mended, "
+                        "the same call goes on from there."
+                    )
+                raise OSError(f"{error}. {advice}") from error
 
 
 class _Run(keras.callbacks.Callback):
@@ -147,6 +148,7 @@ class _Run(keras.callbacks.Callback):
     def __init__(self, recipe, out, examples, classes, devices, checkpoint_steps, console):
         super().__init__()
         self.recipe, self.out, self.devices = recipe, out, devices
+        self.checkpoint = out / "checkpoint.npz"
         self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
         self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
         self.schedule = rate_schedule(recipe, self.steps)
@@ -170,18 +172,17 @@ class _Run(keras.callbacks.Callback):
         self.terminated = True
 
     def restore(self):
-        path = self.out / "checkpoint.npz"
-        if not path.exists():
+        if not self.checkpoint.exists():
             return
-        facts, arrays = read_state(path)
-        facts = self._checked(path, facts, arrays)
+        facts, arrays = read_state(self.checkpoint)
+        facts = self._checked(facts, arrays)
         groups = self._variables()
         for name in ("weights", "optimizer", "average"):
             assign_all(groups[name], arrays[name])
         self.facts, self.metrics = facts, arrays["metrics"]
         self.console.print(f"going on after {self.place()}")
 
-    def _checked(self, path, stored, arrays) -> _Facts:
+    def _checked(self, stored, arrays) -> _Facts:
         """The facts of a checkpoint, if they and its arrays can be of this run."""
         try:
             facts = _Facts(**stored)
@@ -197,16 +198,17 @@ class _Run(keras.callbacks.Callback):
                 and arrays.keys() >= {"optimizer", "metrics"}
             )
         except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
-            raise damaged(path, error) from error
+            raise damaged(self.checkpoint, error) from error
         if not sound:
-            raise damaged(path, "it does not fit the run, or holds values that are no numbers")
+            reason = "it does not fit the run, or holds values that are no numbers"
+            raise damaged(self.checkpoint, reason)
         return facts
 
     def save(self):
         if self.devices.host == 0:
             sync(self.trained)
             facts = dataclasses.asdict(self.facts)
-            write_state(self.out / "checkpoint.npz", self._variables(), facts)
+            write_state(self.checkpoint, self._variables(), facts)
 
     def _variables(self):
         model = self.trained
@@ -261,7 +263,7 @@ class _Run(keras.callbacks.Callback):
             try:
                 self.save()
             except OSError as error:
-                there = (self.out / "checkpoint.npz").exists()
+                there = self.checkpoint.exists()
                 before = "the one before is untouched, and" if there else "there is none yet;"
                 self.console.print(
                     f"The checkpoint after {self.place()} could not be written ({error}); {before} "

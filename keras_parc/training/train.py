@@ -56,17 +56,18 @@ def train(
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
-    from keras_parc.data.sources import num_examples
+    from keras_parc.data.sources import num_examples, open_source
 
     task = find_task(recipe.task)
     data = task.data
-    names = data.class_names(recipe.data, data_dir)
+    source = open_source(recipe.data, data_dir, check=None)  # once: a folder is searched
+    names = data.class_names(source)
     skipped = SkippedImages(limit=recipe.skip_limit)
-    shared = {"size": recipe.size, "data_dir": data_dir, "skipped": skipped}
+    shared = {"size": recipe.size, "skipped": skipped}
 
     def training(epoch, plan, start):
         return data.dataset(
-            recipe.data,
+            source,
             recipe.train_split,
             training=True,
             batch=recipe.batch,
@@ -80,7 +81,7 @@ def train(
         )
 
     validation = data.dataset(
-        recipe.data,
+        source,
         recipe.validation_split,
         training=False,
         batch=recipe.batch,
@@ -93,7 +94,7 @@ def train(
             training,
             validation,
             out,
-            examples=num_examples(recipe.data, recipe.train_split, data_dir),
+            examples=num_examples(source, recipe.train_split),
             classes=len(names),
             devices=devices,
             checkpoint_steps=checkpoint_steps,
