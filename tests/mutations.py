@@ -29,6 +29,7 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "mistakes"
@@ -188,8 +189,10 @@ def tried(chosen: list[Mistake], root: Path = ROOT, jobs: int = 1) -> list[str]:
     problems = [f"{each}: {why}" for each in chosen if (why := each.problem(root))]
     if problems:
         return problems
-    with tempfile.TemporaryDirectory(prefix="mutations_") as folder:
-        os.environ["KERAS_HOME"] = folder  # which the import of Keras writes into
+    with (
+        tempfile.TemporaryDirectory(prefix="mutations_") as folder,
+        mock.patch.dict(os.environ, KERAS_HOME=folder),  # which the import of Keras writes into
+    ):
         copies = [Copy(root, Path(folder) / str(number)) for number in range(jobs)]
         tests = tuple(sorted({test for each in chosen for test in each.fails}))
         if problem := copies[0].untouched(tests):
