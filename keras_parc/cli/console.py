@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -58,6 +58,17 @@ class Protocol(StrEnum):
     NATIVE = "native"
 
 
+class InputRange(StrEnum):
+    """What a model takes: the names of `keras_parc.models.inputs.INPUT_RANGES`."""
+
+    PIXELS = "0..255"
+    ONE = "0..1"
+    SIGNED = "-1..1"
+    IMAGENET = "imagenet"
+    CAFFE = "caffe"
+    AUTHORS = "bgr-0..1"
+
+
 class Precision(StrEnum):
     """Mixed precision of training."""
 
@@ -82,6 +93,17 @@ def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
         return text.lower()
 
     return typer.Option(parser=parse, metavar="|".join(known), **options)
+
+
+InputRangeOption = Annotated[
+    str | None,
+    choice(
+        "input range",
+        InputRange,
+        help="What values the model takes, where it does not say so itself. Default: what is "
+        "recorded in it.",
+    ),
+]
 
 
 def given_options(taken: Sequence[str], model: str, **options: Any) -> dict[str, Any]:

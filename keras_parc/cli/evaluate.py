@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import Protocol, choice, given_options, load_backend
+from keras_parc.cli.console import InputRangeOption, Protocol, choice, given_options, load_backend
 from keras_parc.support.text import printable
 from keras_parc.tasks.labels import chosen_labels
 
@@ -38,8 +38,8 @@ def evaluate(
     short_side: Annotated[
         int | None,
         typer.Option(
-            help="For a classifier: shorter side before the centre is cut out. Default: 288/256 "
-            "of the image."
+            help="For a classifier: shorter side before the centre is cut out. Default: as the "
+            "model records it, else 288/256 of the image."
         ),
     ] = None,
     protocol: Annotated[
@@ -54,6 +54,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Class names, one a line. Default: in or beside the model, labels.txt."),
     ] = None,
+    input_range: InputRangeOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a .tflite file.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -84,6 +85,7 @@ def evaluate(
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
         labels=chosen_labels(labels, model, class_count(loaded)),
         data_dir=data_dir,
+        input_range=input_range,
         **given,
     )
     _print_measures(result, model, dataset, split, as_json)

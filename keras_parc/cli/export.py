@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_parc.cli.console import IOType, Quantization, Target, choice, load_backend
+from keras_parc.cli.console import (
+    InputRangeOption,
+    IOType,
+    Quantization,
+    Target,
+    choice,
+    load_backend,
+)
 from keras_parc.tasks.labels import read_labels
 
 
@@ -29,6 +36,7 @@ def export(
     target: Annotated[
         str, choice("target", Target, help="portable is for tflite-runtime and ARMv7.")
     ] = "litert",
+    input_range: InputRangeOption = None,
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one a line: written into the file.")
     ] = None,
@@ -85,6 +93,7 @@ def export(
         metadata=Metadata(labels=names, name=loaded.name, **about) if described else None,
         explain_csv=explain,
         fine_tune=fine_tune,
+        input_range=input_range,
         console=Console(stderr=True),
     )
     for table in tables:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import given_options, load_backend
+from keras_parc.cli.console import InputRangeOption, given_options, load_backend
 from keras_parc.support.files import replacing
 from keras_parc.support.text import printable
 
@@ -37,6 +37,7 @@ def predict(
         Path | None,
         typer.Option(help="Write pictures with boxes, or painted masks, to this folder."),
     ] = None,
+    input_range: InputRangeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Classify image files, or find the objects or the class of every pixel in them."""
@@ -55,7 +56,7 @@ def predict(
     kind = f"{str(model)!r}, a model for {task.name}"
     options = given_options(task.predict_options, kind, top=top, threshold=threshold)
     images, unusable = _sound(images)
-    predictions = task.predict(loaded, images, names, **options)
+    predictions = task.predict(loaded, images, names, input_range=input_range, **options)
     if draw is not None:
         if predictions[0].picture is None:
             raise ValueError(

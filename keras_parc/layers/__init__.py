@@ -4,6 +4,7 @@
 import keras  # noqa: F401
 
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D
+from keras_parc.layers.image_input import ImageInput
 from keras_parc.layers.layer_scale import LayerScale
 from keras_parc.layers.parc import ParCH, ParCV, PositionEmbedding
 from keras_parc.layers.patches import Fold, Unfold
@@ -14,6 +15,7 @@ __all__ = [
     "ExpandingDepthwiseConv2D",
     "Fold",
     "GroupedConv2D",
+    "ImageInput",
     "LayerScale",
     "ParCH",
     "ParCV",

@@ -1,7 +1,10 @@
 """Conversion of a Keras model to a `.tflite` file of built-in operations only."""
 
+import dataclasses
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import keras
 from keras_parc.lite import detector
 from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.process import TaskError, conversion_process
 from keras_parc.lite.quantize import fine_tuning, int8, ranges
@@ -21,8 +25,12 @@ from keras_parc.lite.rewrite.graph import Graph
 from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.lite.rewrite.operations import ACTIVATION, SOFTMAX
 from keras_parc.models.deeplab_v3 import low_resolution
+from keras_parc.models.inputs import InputScale, crop_of, known_scale, stated_scale
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.files import replacing
+from keras_parc.support.images import CENTRE
+
+log = logging.getLogger(__name__)
 
 QUANTIZE = (None, "float16", "dynamic", "int8")
 IO = ("float32", "uint8", "int8")
@@ -41,6 +49,7 @@ def to_tflite(
     metadata: Metadata | None = None,
     fine_tune: bool = False,
     postprocess: Postprocess | None = None,
+    input_range: str | None = None,
 ) -> Path:
     """Convert a model to a `.tflite` file with a fixed input of one image.
 
@@ -70,14 +79,18 @@ def to_tflite(
             do not help on images held out are dropped. See `fine_tuning.fine_tune`.
         postprocess: For a detector (`keras_parc.SSDLite`): what follows its last convolution;
             default: `Postprocess()`.
+        input_range: What the model takes, where it does not say so itself: one of "0..255", "0..1",
+            "-1..1", "imagenet" (mean and deviation of ImageNet), "caffe" (BGR, mean subtracted),
+            "bgr-0..1" (the authors'). It is recorded in the file, where the tools of this package
+            read it; without it, `keras_parc.models.inputs.known_scale` finds it in the model.
 
     Returns:
         The path written.
 
     Raises:
         ValueError: An argument is out of its range, the input size is unknown or not the model's,
-            calibration images are missing, of the wrong shape or range, or not finite, or metadata
-            or post-processing do not fit the model.
+            calibration images are missing, of the wrong shape, or not finite, or metadata or
+            post-processing do not fit the model.
         RuntimeError: Keras does not run on TensorFlow, the model needs an operation that is not
             built into TensorFlow Lite, or the conversion process died.
         OSError: The folder cannot be written.
@@ -113,10 +126,11 @@ def to_tflite(
         raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
     if metadata is not None:
         _check_metadata(metadata, model, anchors is not None)
+    scale, crop, metadata = _image_facts(model, metadata, input_range)
     images = None
     if quantize == "int8":
         limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
-        images = calibration_images(calibration, shape, model, limit)
+        images = calibration_images(calibration, shape, model, limit, input_range)
     # The file is created first: the folder may not be writable.
     with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
@@ -130,6 +144,8 @@ def to_tflite(
         content = _finish(content, model, quantize, io if softmax else None)
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())
+        if shape[-1] == 3:
+            content = record(content, scale, crop)
         if metadata is not None:
             content = add_metadata(content, metadata, anchors)
         temporary.write_bytes(content)
@@ -155,6 +171,38 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
             f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
             "classes."
         )
+
+
+def _image_facts(
+    model: keras.Model, metadata: Metadata | None, input_range: str | None
+) -> tuple[InputScale | None, float, Metadata | None]:
+    """What the file says of its images: scale, crop, and the metadata with the same scale."""
+    scale = stated_scale(input_range) if input_range is not None else known_scale(model)
+    crop = crop_of(model)
+    if metadata is None:
+        if scale is None:
+            log.warning(
+                "What range of values %s takes is not known: it is not recorded in the file. State "
+                "it with `input_range`.",
+                model.name,
+            )
+        return scale, crop, None
+    if metadata.scale == InputScale() and scale is not None:  # It does not say.
+        mean, std = scale.mean, scale.std
+        metadata = dataclasses.replace(metadata, mean=mean, std=std, channels=scale.channels)
+    elif scale not in (None, metadata.scale):
+        warnings.warn(
+            f"The metadata say that {model.name!r} takes {metadata.scale}, the model itself that "
+            f"it takes {scale}: the file says what the metadata say.",
+            stacklevel=3,
+        )
+    if metadata.channels != "rgb":
+        warnings.warn(
+            f"{model.name!r} takes BGR, but the clients that read metadata feed RGB: build it with "
+            "`include_preprocessing=True`.",
+            stacklevel=3,
+        )
+    return metadata.scale, crop if metadata.crop == CENTRE else metadata.crop, metadata
 
 
 def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:

@@ -33,6 +33,7 @@ def export_with_summary(
     metadata: Metadata | None = None,
     explain_csv: Path | None = None,
     fine_tune: bool = False,
+    input_range: str | None = None,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -49,6 +50,7 @@ def export_with_summary(
         explain_csv: For "int8": the file to write the noise of each operation to. Changes of the
             biases by fine-tuning count as noise.
         fine_tune: As for `to_tflite`.
+        input_range: As for `to_tflite`.
         console: Where to show progress; default: standard output.
 
     Returns:
@@ -72,7 +74,7 @@ def export_with_summary(
         if calibration is not None:
             limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
             shape = input_shape(model, input_size)
-            images = calibration_images(calibration, shape, model, limit)
+            images = calibration_images(calibration, shape, model, limit, input_range)
         progress.update(step, advance=1, description="converting")
         if fine_tune:
             progress.stop()  # Training shows progress of its own.
@@ -86,6 +88,7 @@ def export_with_summary(
             target=target,
             metadata=metadata,
             fine_tune=fine_tune,
+            input_range=input_range,
         )
         progress.start()
         progress.update(step, advance=1, description="comparing with Keras")

@@ -8,16 +8,20 @@ import keras
 from keras import layers, ops
 
 from keras_parc.layers.blocks import Tensor
+from keras_parc.layers.image_input import ImageInput
 from keras_parc.models.features import features
+from keras_parc.models.inputs import AUTHORS, InputScale
 from keras_parc.models.registry import ModelEntry, find_model
-from keras_parc.weights.loading import load_preset, preset_file
+from keras_parc.weights.loading import load_own, load_preset, preset_file
 from keras_parc.weights.presets import Preset, find_preset
 
 MIN_SIDE = 32
 DEFAULT_SIZE = (256, 256)
 
 
-def image_input(input_tensor: Tensor | None, shape: tuple, minimum: int = MIN_SIDE) -> Tensor:
+def image_input(
+    input_tensor: Tensor | None, shape: tuple, scale: InputScale, minimum: int = MIN_SIDE
+) -> Tensor:
     """Check `shape` `(height, width, channels)` and make the input, or take `input_tensor`."""
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
@@ -31,7 +35,11 @@ def image_input(input_tensor: Tensor | None, shape: tuple, minimum: int = MIN_SI
     for side, length in zip(("height", "width"), shape, strict=False):
         if length is not None and length < minimum:
             raise ValueError(f"The input {side} must be at least {minimum}, got {length}.")
-    return keras.Input(shape, name="image") if input_tensor is None else input_tensor
+    if input_tensor is not None:
+        return input_tensor
+    if shape[-1] != 3:
+        return keras.Input(shape, name="image")
+    return ImageInput(shape, scale.mean, scale.std, scale.channels, name="image").output
 
 
 def preprocess(x: Tensor) -> Tensor:
@@ -102,7 +110,8 @@ def image_classifier(
     if input_shape is None:
         size = entry.input_size if entry else DEFAULT_SIZE
         input_shape = (*size, 3) if include_top else (None, None, 3)
-    image = image_input(input_tensor, tuple(input_shape))
+    scale = InputScale() if include_preprocessing else AUTHORS
+    image = image_input(input_tensor, tuple(input_shape), scale)
     x = backbone(preprocess(image) if include_preprocessing else image)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
@@ -149,7 +158,9 @@ def weight_loader(
         published = functools.partial(_published, entry, found)
         path = preset_file(found, published, entry.name_map)
         return lambda model, own: load_preset(own, found, path, published, entry.class_layers)
-    return lambda model, own: found and model.load_weights(found)
+    if found is None:
+        return lambda model, own: None
+    return lambda model, own: load_own(model, found, entry.class_layers if entry else ())
 
 
 def _published(entry: ModelEntry, preset: Preset) -> keras.Model:

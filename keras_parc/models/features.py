@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_parc.models.input_probe import new_input
 from keras_parc.models.registry import levels_of
 
 STRIDES = {"P2": 4, "P3": 8, "P4": 16, "P5": 32}  # pixels of the image for one of the map
@@ -109,6 +110,8 @@ def copied(pyramid: keras.Model, changes: Mapping[str, Mapping[str, Any]] | None
         config = layer.get_config() | dict((changes or {}).get(layer.name, {}))
         return type(layer).from_config(config)
 
-    copy_of = keras.models.clone_model(pyramid, clone_function=copy)
+    copy_of = keras.models.clone_model(
+        pyramid, input_tensors=new_input(pyramid), clone_function=copy
+    )
     copy_of.set_weights(pyramid.get_weights())
     return copy_of

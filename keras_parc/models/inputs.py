@@ -1,47 +1,224 @@
-"""What a model takes: its size, its scale, and image files brought to both."""
+"""What a model takes: its size, and pixels brought to its scale."""
 
-import os
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_parc.models.imagenet import preprocess_input
-from keras_parc.support.images import load_image
+from keras_parc.models.input_probe import Entry, entries, image_input_of
+from keras_parc.support.images import CENTRE
 
-# A `keras.Model`, or a `TFLiteModel`: only the former can do without preprocessing inside.
+# A `keras.Model`, or a file of one that was opened: `TFLiteModel`, `TFLiteDetector`.
 Model = Any
 
 
-def takes_pixels(model: Model) -> bool:
-    """Whether a model takes RGB 0..255: a `.tflite` file, or a Keras model that rescales itself.
+@dataclass(frozen=True)
+class InputScale:
+    """How a model takes colours: `(pixel - mean) / std`, of pixels of 0..255.
+
+    Args:
+        mean: Three values, in the order of `channels`.
+        std: Three values, above 0.
+        channels: "rgb" or "bgr".
 
     Example:
-        >>> takes_pixels(keras.Sequential([keras.layers.Rescaling(1 / 255)]))
+        >>> pixels = np.full((1, 2, 2, 3), 255, "float32")
+        >>> float(InputScale((127.5,) * 3, (127.5,) * 3).of(pixels).max())
+        1.0
+    """
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channels: str = "rgb"
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether the model takes RGB pixels of 0..255 as they are."""
+        return self == InputScale()
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Bring RGB pixels `(..., 3)` of 0..255 to this scale, float32."""
+        images = np.asarray(images, "float32")
+        if self.is_pixels:
+            return images
+        images = images if self.channels == "rgb" else images[..., ::-1]
+        return (images - np.float32(self.mean)) / np.float32(self.std)
+
+    def limits(self) -> tuple[float, float]:
+        """What black and white become, the least and the largest of the three channels."""
+        ends = [(end - np.array(self.mean)) / self.std for end in (0.0, 255.0)]
+        return float(np.min(ends)), float(np.max(ends))
+
+
+# What people's models take, by the names of `--input-range`.
+INPUT_RANGES = {
+    "0..255": InputScale(),
+    "0..1": InputScale(std=(255.0,) * 3),
+    "-1..1": InputScale(mean=(127.5,) * 3, std=(127.5,) * 3),
+    "imagenet": InputScale(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+    "caffe": InputScale(mean=(103.939, 116.779, 123.68), channels="bgr"),
+    "bgr-0..1": InputScale(std=(255.0,) * 3, channels="bgr"),
+}
+AUTHORS = INPUT_RANGES["bgr-0..1"]
+
+
+def known_scale(model: Model) -> InputScale | None:
+    """What a model takes, as far as it can be known.
+
+    Of a Keras model, in this order: what its `keras_parc.layers.ImageInput` records, also in a
+    model nested in it; or what its preprocessing does, up to the first layer with weights, which is
+    found by running it on a few colours: a model that turns 0..255 into small numbers takes pixels,
+    as does one of uint8. Of a `.tflite` file: what is recorded in it.
+
+    Returns:
+        None where it cannot be known.
+
+    Example:
+        >>> image = keras.Input((32, 32, 3))
+        >>> x = keras.layers.Conv2D(8, 3)(image / 127.5 - 1)
+        >>> known_scale(keras.Model(image, x)).is_pixels
+        True
+        >>> known_scale(keras.Sequential([image, keras.layers.Conv2D(8, 3)]))
+    """
+    if not isinstance(model, keras.Model):
+        return model.input_scale
+    recorded = image_input_of(model)
+    if recorded is not None:
+        return _recorded(recorded)
+    if [each.dtype for each in getattr(model, "inputs", None) or ()] == ["uint8"]:
+        return InputScale()
+    # One place may use the image as it is, or its size only, and tell nothing.
+    found = {_taken(entry) for entry in entries(model)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def input_scale(model: Model, input_range: str | None = None) -> InputScale:
+    """What a model takes: what is stated, or what is known.
+
+    Args:
+        model: A Keras model or an opened file.
+        input_range: A name of `INPUT_RANGES`, which goes before what the model says; None: ask the
+            model.
+
+    Raises:
+        ValueError: No such range, or it is neither stated nor known.
+    """
+    if input_range is not None:
+        return stated_scale(input_range)
+    scale = known_scale(model)
+    if scale is None:
+        name = getattr(model, "name", None) or str(getattr(model, "path", "the model"))
+        raise ValueError(
+            f"What range of values {name!r} takes is not recorded in it, and it has no "
+            "preprocessing inside that tells: state it (--input-range, `input_range=`), one of "
+            f"{', '.join(INPUT_RANGES)}."
+        )
+    return scale
+
+
+def stated_scale(input_range: str) -> InputScale:
+    """The scale of a name of `INPUT_RANGES`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if input_range not in INPUT_RANGES:
+        raise ValueError(
+            f"`input_range` must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}."
+        )
+    return INPUT_RANGES[input_range]
+
+
+def crop_of(model: Model) -> float:
+    """The share of an image's short side that a model sees in evaluation, as it records it.
+
+    Example:
+        >>> crop_of(keras.Sequential([keras.Input((32, 32, 3))])) == 256 / 288  # the default
         True
     """
     if not isinstance(model, keras.Model):
-        return True
-    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(isinstance(layer, kinds) for layer in model.layers)
+        return model.crop
+    recorded = image_input_of(model)
+    return CENTRE if recorded is None else recorded.crop
 
 
-def model_scale(model: Model, images: np.ndarray) -> np.ndarray:
-    """Bring images to what a model takes.
+def short_side_of(model: Model, size: tuple[int, int]) -> int:
+    """The longer of the sides `size` before a model's crop, in pixels: see `centre_window`."""
+    return round(max(size) / crop_of(model))
+
+
+def check_values(images: np.ndarray, scale: InputScale | None) -> None:
+    """Refuse what is no number, and warn where images for a model of pixels lie in 0..1.
 
     Args:
-        model: A model without preprocessing inside gets BGR 0..1, as the authors' weights expect.
-        images: `(..., height, width, 3)`, RGB 0..255.
+        images: As a model takes them.
+        scale: What it takes, if known.
 
-    Returns:
-        Images of the same shape.
-
-    Example:
-        >>> images = np.full((1, 32, 32, 3), 255, "float32")
-        >>> float(model_scale(keras.Sequential([keras.layers.Flatten()]), images).max())
-        1.0
+    Raises:
+        ValueError: There is NaN or infinity among the values.
     """
-    return images if takes_pixels(model) else preprocess_input(images)
+    images = np.asarray(images)
+    if not images.size or not np.issubdtype(images.dtype, np.inexact):
+        return
+    if not np.isfinite(images).all():
+        raise ValueError("The images hold NaN or infinity; expected numbers.")
+    if scale is None or not scale.is_pixels or images.min() < 0:
+        return
+    highest = images.reshape(len(images), -1).max(1)
+    if ((highest > 0) & (highest <= 1)).any():
+        warnings.warn(
+            "All values of an image lie in 0..1, but the model takes pixels of 0..255: do not "
+            "divide by 255, the model does it.",
+            stacklevel=3,
+        )
+
+
+def _recorded(layer) -> InputScale:
+    return InputScale(layer.mean, layer.std, layer.channels)
+
+
+def _taken(entry: Entry) -> InputScale | None:
+    """What the image must be so that what is made of it fits the place where it is used."""
+    if entry.recorded is not None:
+        return _before(entry, _recorded(entry.recorded))
+    matrix, shift = entry.matrix, entry.shift
+    if set(np.unique(matrix)) <= {0.0, 1.0} and not shift.any():
+        return None  # Channels as they are, perhaps in another order: nothing tells their range.
+    fitting = {}
+    for name, low, high in (("0..255", 0, 255), ("0..1", 0, 1), ("-1..1", -1, 1)):
+        ends = np.stack([matrix * low, matrix * high])
+        lowest, highest = ends.min(0).sum(-1) + shift, ends.max(0).sum(-1) + shift
+        spread = highest - lowest
+        # Around zero, and of the size that networks are fed with.
+        around = (lowest <= 0.05 * spread).all() and (highest >= -0.05 * spread).all()
+        usual = (spread > 0.9).all() and (spread < 200).all()
+        centred = (np.abs(spread - 255) < 1).all() and (lowest < -16).all() and (highest > 16).all()
+        if around and (usual or centred):
+            fitting[name] = abs(np.log(spread.mean()))
+    return INPUT_RANGES[min(fitting, key=fitting.get)] if fitting else None
+
+
+def _before(entry: Entry, wanted: InputScale) -> InputScale | None:
+    """The scale of the image, if what is made of it has the scale `wanted`."""
+    matrix = entry.matrix
+    places = np.abs(matrix).argmax(-1)
+    factors = matrix[np.arange(len(matrix)), places]
+    alone = np.count_nonzero(matrix, axis=-1) == 1
+    if sorted(places) != [0, 1, 2] or not alone.all() or (factors <= 0).any():
+        return None
+    order = ["rgb".index(each) for each in wanted.channels]
+    colours, mean, std = np.zeros(3, int), np.zeros(3), np.zeros(3)
+    colours[places] = order
+    mean[places] = np.array(wanted.mean) + np.array(wanted.std) * entry.shift
+    std[places] = np.array(wanted.std) * factors
+    channels = "".join("rgb"[each] for each in colours)
+    if channels not in ("rgb", "bgr"):
+        return None
+    # Not of single precision's rounding: 0..255 / 255 * 255 are pixels.
+    mean, std = (tuple(float(f"{each:.6g}") + 0.0 for each in values) for values in (mean, std))
+    return InputScale(mean, std, channels)
 
 
 def input_size(model: Model, size: int = 256) -> tuple[int, int]:
@@ -63,30 +240,3 @@ def input_size(model: Model, size: int = 256) -> tuple[int, int]:
     if len(shape) != 4 or shape[-1] != 3:
         raise ValueError(f"The model takes {shape}, not images (batch, height, width, 3).")
     return shape[1] or size, shape[2] or size
-
-
-def model_input(model: Model, path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
-    """Read an image file as a model takes it.
-
-    Args:
-        model: A model without preprocessing inside gets BGR 0..1, as the authors' weights expect.
-        path: An image file.
-        size: `(height, width)` in pixels.
-
-    Returns:
-        `(height, width, 3)` float32.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not an image, or is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/photo.png"
-        >>> from PIL import Image
-        >>> Image.new("RGB", (300, 200), "blue").save(path)
-        >>> model = keras.Sequential([keras.layers.Flatten()])  # nothing that takes pixels
-        >>> model_input(model, path, (32, 32))[0, 0].tolist()  # BGR
-        [1.0, 0.0, 0.0]
-    """
-    return model_scale(model, load_image(path, size))

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_parc.layers.blocks import parc_halves
+from keras_parc.models.input_probe import new_input
 from keras_parc.support import compat
 
 DEFAULT_SIDE = 224  # Assumed for the sides a model leaves open.
@@ -155,7 +156,7 @@ def _replaced(model, lengths: dict[str, tuple[int, int]], position_embedding: bo
             x = layers.Activation(layer.activation, name=f"{layer.name}_activation")(x)
         return x
 
-    new = keras.models.clone_model(model, call_function=call)
+    new = keras.models.clone_model(model, input_tensors=new_input(model), call_function=call)
     kept = {layer.name: layer for layer in model.layers if layer.name not in lengths}
     for layer in new.layers:
         if layer.name in kept:

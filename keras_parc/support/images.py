@@ -204,12 +204,15 @@ def centre(image: np.ndarray, size: tuple[int, int], short_side: int | None = No
     return resize(image, *centre_window(image.shape[:2], size, short_side))
 
 
-def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
+def load_image(
+    path: str | os.PathLike, size: tuple[int, int], short_side: int | None = None
+) -> np.ndarray:
     """Read an image file at a model's size: `open_image`, then `centre`.
 
     Args:
         path: Any image file Pillow reads; its EXIF orientation is applied.
         size: `(height, width)` in pixels.
+        short_side: As for `centre_window`.
 
     Returns:
         `(height, width, 3)` float32, 0..255.
@@ -225,4 +228,4 @@ def load_image(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
         >>> load_image(path, (96, 96)).shape
         (96, 96, 3)
     """
-    return centre(np.asarray(open_image(path)), size).astype("float32")
+    return centre(np.asarray(open_image(path)), size, short_side).astype("float32")

@@ -26,10 +26,11 @@ class Task:
         name: "classification", "detection" or "segmentation".
         data: The module with `class_names(source, data_dir)` and `dataset(source, split, ...)`.
         learner: What training asks.
-        evaluate: `evaluate(model, source, split, *, size, batch_size, data_dir, console)`, which
+        evaluate: `evaluate(model, source, split, *, size, batch_size, labels, data_dir,
+            input_range, console)`, which
             returns measures by name; the model may be a file.
         evaluate_options: What `evaluate` takes beyond that.
-        predict: `predict(model, paths, names)`: a `Prediction` for each image.
+        predict: `predict(model, paths, names, *, input_range)`: a `Prediction` for each image.
         predict_options: What `predict` takes beyond that.
         columns: The head of the table of predictions, for a number of guesses.
         demo: The task's part of the demonstration.

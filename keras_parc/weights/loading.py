@@ -1,12 +1,16 @@
 """Published files and users' checkpoints into models, and models into weights files."""
 
 import contextlib
+import json
 import logging
 import math
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
+from keras import ops
 
 from keras_parc.support.random_state import undisturbed
 from keras_parc.support.version import VERSION
@@ -16,6 +20,8 @@ from keras_parc.weights.presets import Preset
 from keras_parc.weights.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
+
+_UNSET = -0.0123456  # in every place of a variable: no file has that
 
 
 def preset_file(preset: Preset, published: Callable[[], keras.Model], name_map: NameMap) -> Path:
@@ -90,6 +96,65 @@ def load_preset(
         )
     elif unused:
         log.info("weights=%r: everything but the head is loaded.", preset.weights)
+
+
+def load_own(model: keras.Model, path: str, optional: tuple[str, ...] = ()) -> None:
+    """Load a user's file; weights of another number of classes are loaded but for the head.
+
+    Args:
+        model: The model; unchanged after an error.
+        path: A `.weights.h5` or `.keras` file.
+        optional: Names of the layers that depend on the number of classes: where the file has
+            others, they keep their random values, which is logged.
+
+    Raises:
+        ValueError: The file is damaged, or holds the weights of another model.
+    """
+    layers, before = _weights(model), model.get_weights()
+    for variable in model.weights:
+        if keras.backend.is_float_dtype(variable.dtype):
+            variable.assign(ops.full(variable.shape, _UNSET, variable.dtype))
+    try:
+        # Keras takes the layers in the order of the model, and warns of each that does not fit.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(path, skip_mismatch=True)
+        missing = sorted(name for name, variables in layers.items() if any(map(_unset, variables)))
+        loaded = model.get_weights()
+    except Exception as error:  # Of HDF5, zip and Keras, whatever the file provokes.
+        words = " ".join(str(error).split())
+        raise ValueError(f"`weights`: {path!r} cannot be read: {words}") from error
+    finally:
+        model.set_weights(before)
+    if strangers := [name for name in missing if name not in optional]:
+        raise ValueError(
+            f"`weights`: {path!r}{_name_in(path)} does not hold the weights of {model.name!r}: "
+            f"nothing in it fits {len(missing)} of the {len(layers)} layers that have any, such as "
+            f"{strangers[0]!r}. Expected what `save_weights` or `save` of this model wrote."
+        )
+    kept = {id(variable) for name in missing for variable in layers[name]}
+    for variable, value in zip(model.weights, loaded, strict=True):
+        if id(variable) not in kept:
+            variable.assign(value)
+    if missing:
+        log.warning(
+            "weights=%r: everything but %s is loaded; these layers keep their random values.",
+            path,
+            ", ".join(missing),
+        )
+
+
+def _unset(variable: keras.Variable) -> bool:
+    return bool(ops.all(variable == ops.cast(_UNSET, variable.dtype)))
+
+
+def _name_in(path: str) -> str:
+    """What a `.keras` file says its model is, for a message."""
+    if not path.endswith(".keras"):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    return f", the model {config['config'].get('name')!r},"
 
 
 def _weights(model: keras.Model) -> dict[str, list]:

@@ -87,7 +87,7 @@ def test_a_command_prints_no_notices(tmp_path):
     """In a new process: nothing on standard error, of TensorFlow, absl, oneDNN or LiteRT."""
     image = keras.Input((16, 16, 3))
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
-    path = keras_parc.to_tflite(model, tmp_path / "tiny.tflite")
+    path = keras_parc.to_tflite(model, tmp_path / "tiny.tflite", input_range="0..255")
     Image.new("RGB", (16, 16), "red").save(tmp_path / "red.png")
     command = [sys.executable, "-m", "keras_parc", "predict", path, tmp_path / "red.png"]
     done = subprocess.run(command, capture_output=True, text=True)

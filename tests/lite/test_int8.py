@@ -234,19 +234,12 @@ def test_noise_as_table_and_csv(files, pixels, tmp_path):
         (np.ones((2, 16, 16, 3)), "must be"),
         (np.full((2, *SHAPE), np.nan), "NaN"),
         (np.full((2, *SHAPE), 7.0), "All values of all .* are 7.0"),
-        (np.random.default_rng(0).random((2, *SHAPE)), "takes pixels 0..255"),
         ([{"label": 1}], "no 'image'"),
     ],
 )
 def test_calibration_mistakes(model, images, message):
     with pytest.raises(ValueError, match=message):
         calibration_images(images, SHAPE, model)
-
-
-def test_pixels_for_a_model_without_preprocessing(pixels):
-    plain = keras_parc.ParCNetTiny(input_shape=SHAPE, classes=2, include_preprocessing=False)
-    with pytest.raises(ValueError, match="no preprocessing"):
-        calibration_images(pixels, SHAPE, plain)
 
 
 def test_calibration_from_a_data_set(model, pixels):

@@ -73,14 +73,17 @@ def test_table(folder, files, run_cli):
     assert "87.50 %" in output
 
 
-def test_a_model_without_preprocessing_gets_bgr_0_to_1(folder):
+def test_a_model_without_preprocessing_gets_what_is_stated(folder):
     inputs = keras.Input((None, None, 3))
     dense = keras.layers.Dense(8)
     model = keras.Model(inputs, dense(keras.layers.GlobalAveragePooling2D()(inputs)))
     kernel = np.zeros((3, 8))
     kernel[2] = 2 * COLOURS / 255  # red is the last channel
     dense.set_weights([kernel, -((COLOURS / 255) ** 2)])
-    assert evaluate_classifier(model, folder, size=32)["top1"] == 1.0
+    with pytest.raises(ValueError, match=r"state it \(--input-range"):
+        evaluate_classifier(model, folder, size=32)
+    result = evaluate_classifier(model, folder, size=32, input_range="bgr-0..1")
+    assert result["top1"] == 1.0
 
 
 def test_a_name_with_weights(folder, tmp_path, run_cli):

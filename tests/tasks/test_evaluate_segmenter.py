@@ -73,7 +73,8 @@ def oracle():
 def test_a_whole_set(oracle, tiny_scenes, tmp_path):
     found = {
         protocol: evaluate_segmenter(
-            oracle, "digit_scenes/tiny", "test[:20]", protocol=protocol, data_dir=tiny_scenes
+            *(oracle, "digit_scenes/tiny", "test[:20]"),
+            **{"protocol": protocol, "data_dir": tiny_scenes, "input_range": "0..255"},
         )
         for protocol in ("authors", "native")
     }
@@ -92,7 +93,7 @@ def test_a_whole_set(oracle, tiny_scenes, tmp_path):
     assert found["native"]["iou"]["background"] > 0
     with pytest.raises(ValueError, match="`protocol` must be one of"):
         evaluate_segmenter(oracle, "digit_scenes/tiny", protocol="mine")
-    path = keras_parc.to_tflite(oracle, tmp_path / "oracle.tflite")
+    path = keras_parc.to_tflite(oracle, tmp_path / "oracle.tflite", input_range="0..255")
     of_file = evaluate_segmenter(
         keras_parc.TFLiteModel(path), "digit_scenes/tiny", "test[:20]", data_dir=tiny_scenes
     )

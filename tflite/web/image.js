@@ -1,7 +1,5 @@
 // What run.py does with an image and with scores, number for number.
 
-// The evaluation rule: at input size 256, the short side goes to 288, and the centre is cut out.
-const RESIZE_RATIO = 288 / 256;
 
 // Python's rounding: halves go to the even neighbour.
 function round(value) {
@@ -25,12 +23,15 @@ function neighbours(source, target, count) {
   });
 }
 
-/** The centre of an ImageData as (height, width) RGB; one of just that size is taken as it is. */
-export function centre({ data, width: w, height: h }, height, width) {
+/**
+ * The centre of an ImageData as (height, width) RGB; one of just that size is taken as it is.
+ * `crop`: the model's side as a share of the short side that the image is resized to.
+ */
+export function centre({ data, width: w, height: h }, height, width, crop) {
   let whole = [height, width];
   if (h !== height || w !== width) {
     const longer = Math.max(height, width);
-    const shortSide = round(longer * RESIZE_RATIO);
+    const shortSide = round(longer / crop);
     const tall = Math.floor((shortSide * height) / longer);
     const wide = Math.floor((shortSide * width) / longer);
     whole = h * wide < w * tall ? [tall, Math.floor((tall * w) / h)] : [Math.floor((wide * h) / w), wide];

@@ -36,8 +36,9 @@ async function readPixels(blob) {
   return context.getImageData(0, 0, bitmap.width, bitmap.height);
 }
 
-function encode(pixels, { mean, std }) {
-  return Float32Array.from(pixels, (value, i) => (value - mean[i % mean.length]) / std[i % std.length]);
+function encode(pixels, { mean, std, channels }) {
+  const colour = channels === "bgr" ? (i) => pixels[i + 2 - 2 * (i % 3)] : (i) => pixels[i];
+  return Float32Array.from(pixels, (_, i) => (colour(i) - mean[i % mean.length]) / std[i % std.length]);
 }
 
 async function infer(model, values) {
@@ -75,7 +76,7 @@ async function update() {
     element("status").textContent = `Now choose ${model ? "an image" : "a model"}.`;
     return;
   }
-  const pixels = centre(await readPixels(chosen.image), model.height, model.width);
+  const pixels = centre(await readPixels(chosen.image), model.height, model.width, model.crop);
   const { scores, milliseconds } = await infer(model, encode(pixels, model));
   show(probabilities(scores), model.labels);
   element("status").textContent = `${milliseconds.toFixed(1)} ms, median of ${TIMED_RUNS}`;

@@ -1,9 +1,11 @@
-// Read TFLite metadata: the normalization of the input and the labels.
+// Read TFLite metadata: what images the model takes, and the labels.
 // A flatbuffer table starts with the distance back to its vtable; the vtable lists where each field
 // lies. Field numbers: tensorflow/lite/schema/schema.fbs and metadata_schema.fbs.
 
 const NORMALIZATION = 1;
 const STORED = 0;
+// Of a file that does not say: pixels, and the evaluation rule of ImageNet at 256.
+const DEFAULT = { mean: [0], std: [1], channels: "rgb", crop: 256 / 288 };
 
 class Flatbuffer {
   constructor(bytes) {
@@ -47,11 +49,11 @@ class Flatbuffer {
   }
 }
 
-function metadataBuffer(bytes) {
+function entryOf(bytes, name) {
   const model = new Flatbuffer(bytes);
   const buffers = model.tables(model.root, 4);
   for (const entry of model.tables(model.root, 6)) {
-    if (new TextDecoder().decode(model.part(entry, 0)) !== "TFLITE_METADATA") continue;
+    if (new TextDecoder().decode(model.part(entry, 0)) !== name) continue;
     const field = model.field(entry, 1);
     return model.part(buffers[field ? model.view.getUint32(field, true) : 0], 0).slice();
   }
@@ -59,7 +61,7 @@ function metadataBuffer(bytes) {
 }
 
 function normalization(bytes) {
-  const data = metadataBuffer(bytes);
+  const data = entryOf(bytes, "TFLITE_METADATA");
   if (data) {
     const file = new Flatbuffer(data);
     const subgraph = file.tables(file.root, 3)[0];
@@ -70,7 +72,13 @@ function normalization(bytes) {
       return { mean: file.floats(options, 0), std: file.floats(options, 1) };
     }
   }
-  return { mean: [0], std: [1] };
+  return {};
+}
+
+// What keras_parc records: mean and std of the three channels, their order, the crop.
+function recorded(bytes) {
+  const data = entryOf(bytes, "keras_parc_image");
+  return data ? JSON.parse(new TextDecoder().decode(data)) : {};
 }
 
 // The label file in the zip archive at the end of the file, or null.
@@ -97,10 +105,10 @@ async function packedLabels(bytes) {
   const start = header + 30 + view.getUint16(header + 26, true) + view.getUint16(header + 28, true);
   let stream = new Blob([bytes.subarray(start, start + file.size)]).stream();
   if (file.method !== STORED) stream = stream.pipeThrough(new DecompressionStream("deflate-raw"));
-  return (await new Response(stream).text()).trimEnd().split(/\r?\n/);
+  return (await new Response(stream).text()).replace(/\r?\n$/, "").split(/\r?\n/);
 }
 
-/** What a .tflite says about itself: {mean, std, labels}. */
+/** What a .tflite says about itself: {mean, std, channels, crop, labels}. */
 export async function readMetadata(bytes) {
-  return { ...normalization(bytes), labels: await packedLabels(bytes) };
+  return { ...DEFAULT, ...normalization(bytes), ...recorded(bytes), labels: await packedLabels(bytes) };
 }

@@ -21,6 +21,15 @@ def write(model: "schema.ModelT") -> bytes:
     return bytes(builder.Output())
 
 
+def add_entry(model: "schema.ModelT", name: str, data: bytes) -> None:
+    """Put data under a name into the file, where no runtime looks."""
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    model.buffers.append(buffer)
+    entry.name, entry.buffer = name, len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+
+
 def kind(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
     """The `BUILTIN` of an operation."""
     code = model.operatorCodes[operator.opcodeIndex]

@@ -5,6 +5,7 @@ in the file's metadata and, for the labels, a zip archive behind the model's byt
 (https://ai.google.dev/edge/litert/conversion/tensorflow/metadata).
 """
 
+import dataclasses
 import io
 import os
 import struct
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_parc.layers.image_input import CHANNELS
+from keras_parc.lite.file import flatbuffer, image_facts
 from keras_parc.lite.file.metadata_outputs import (
     ACTIVATIONS,
     AXIS_LABELS,
@@ -25,6 +28,8 @@ from keras_parc.lite.file.metadata_outputs import (
     describe_outputs,
 )
 from keras_parc.lite.file.metadata_tables import decode, encode
+from keras_parc.models.inputs import InputScale
+from keras_parc.support.images import CENTRE
 
 ENTRY = "TFLITE_METADATA"
 RGB = 1
@@ -53,6 +58,10 @@ class Metadata:
         std: What they divide the difference by, above 0, one value or one a channel. The result is
             the model's input: 0 and 1 are for a model that takes 0..255. MediaPipe needs the same
             values for all channels.
+        channels: "rgb" or "bgr": the order of the colours that the model takes. Clients such as
+            MediaPipe know only "rgb".
+        crop: As of `keras_parc.layers.ImageInput`: how much of an image a classifier is shown by
+            the tools of this package.
         task: "classification", "detection" or "segmentation".
         activation: For "segmentation", what the client must apply to the scores: "none", "sigmoid"
             or "softmax" (for the logits of `keras_parc.DeepLabV3`).
@@ -73,6 +82,8 @@ class Metadata:
     licence: str = ""
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    channels: str = "rgb"
+    crop: float = CENTRE
     task: str = "classification"
     activation: str = "none"
 
@@ -95,6 +106,10 @@ class Metadata:
             raise ValueError(f"`mean` and `std` must be 1 or 3 values, got {mean} and {std}.")
         if not np.isfinite(mean + std).all() or min(std) <= 0:
             raise ValueError(f"`mean` must be finite, `std` above 0, got {mean} and {std}.")
+        if self.channels not in CHANNELS:
+            raise ValueError(f"`channels` must be one of {CHANNELS}, got {self.channels!r}.")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"`crop` must be above 0, 1 at most, got {self.crop!r}.")
         task = OLD_TASKS.get(self.task, self.task)
         if task not in PARSER_VERSIONS:
             raise ValueError(f"`task` must be one of {list(PARSER_VERSIONS)}, got {self.task!r}.")
@@ -103,9 +118,18 @@ class Metadata:
                 f"`activation` must be one of {ACTIVATIONS} for 'segmentation' and 'none' for "
                 f"other tasks, got {self.activation!r} for {task!r}."
             )
+        mean, std = (values[:1] if len(set(values)) == 1 else values for values in (mean, std))
+        if len(mean) != len(std):
+            mean, std = (values * (3 // len(values)) for values in (mean, std))
         values = {"labels": labels, "mean": mean, "std": std, "task": task}
         for field, value in values.items():
             object.__setattr__(self, field, value)
+
+    @property
+    def scale(self) -> InputScale:
+        """What the model takes."""
+        mean, std = (each * (3 // len(each)) for each in (self.mean, self.std))
+        return InputScale(mean, std, self.channels)
 
 
 def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None = None) -> bytes:
@@ -137,21 +161,15 @@ def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None 
         >>> read_metadata(path).labels
         ('a', 'b')
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(_model(content))
     if any(entry.name == ENTRY.encode() for entry in model.metadata or []):
         raise ValueError("The file already has metadata; export the model again.")
     table = encode("ModelMetadata", _describe(model, metadata, anchors), b"M001")
-    buffer, entry = schema.BufferT(), schema.MetadataT()
-    buffer.data = np.frombuffer(table, np.uint8)
-    model.buffers.append(buffer)
-    entry.name, entry.buffer = ENTRY, len(model.buffers) - 1
-    model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    file = io.BytesIO(builder.Output())
+    flatbuffer.add_entry(model, ENTRY, table)
+    file = io.BytesIO()
+    file.write(flatbuffer.write(model))
     if metadata.labels:
         with zipfile.ZipFile(file, "a") as archive:
             # ZipInfo's default date is fixed, in 1980; its default system is the one it runs on.
@@ -186,13 +204,45 @@ def read_metadata(path: str | os.PathLike) -> Metadata | None:
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     content = path.read_bytes()
     try:
-        model = _model(content)
-        for i in range(model.MetadataLength()):
-            if model.Metadata(i).Name() == ENTRY.encode():
-                data = model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy()
-                return _understand(decode("ModelMetadata", bytes(data)), content)
+        table, record = _entry(content, ENTRY), _entry(content, image_facts.ENTRY)
+        values = {} if table is None else _understand(decode("ModelMetadata", table), content)
+        if record is not None:
+            scale, crop = image_facts.understood(record)
+            values |= {"crop": crop} | (dataclasses.asdict(scale) if scale else {})
+        return Metadata(**values) if values else None
     except DAMAGE as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def recorded_scale(path: str | os.PathLike) -> tuple[InputScale | None, float]:
+    """What images a file takes, as far as it says so, and its crop.
+
+    Args:
+        path: A `.tflite` file, whichever program wrote it.
+
+    Raises:
+        ValueError: What it says is damaged.
+    """
+    content = Path(path).read_bytes()
+    try:
+        record = _entry(content, image_facts.ENTRY)
+        if record is not None:
+            return image_facts.understood(record)
+        table = _entry(content, ENTRY)
+        values = {} if table is None else _normalization(decode("ModelMetadata", table))
+        if not values:
+            return None, CENTRE
+        return Metadata(mean=values["mean"], std=values["std"]).scale, CENTRE
+    except DAMAGE as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _entry(content: bytes, name: str) -> bytes | None:
+    """What stands under a name in a file."""
+    model = _model(content)
+    for i in range(model.MetadataLength()):
+        if model.Metadata(i).Name() == name.encode():
+            return bytes(model.Buffers(model.Metadata(i).Buffer()).DataAsNumpy())
     return None
 
 
@@ -260,12 +310,18 @@ def _check_input(tensor, metadata):
         )
 
 
-def _understand(table: dict, content: bytes) -> Metadata:
+def _normalization(table: dict) -> dict[str, tuple[float, ...]]:
+    """Mean and deviation of the image in the metadata of a file, none if it does not say."""
+    for unit in table["subgraph_metadata"][0]["input_tensor_metadata"][0].get("process_units", []):
+        if "options" in unit:
+            return {name: tuple(values) for name, values in unit["options"][1].items()}
+    return {}
+
+
+def _understand(table: dict, content: bytes) -> dict:
     (subgraph,) = table["subgraph_metadata"]
     values = {field: table.get(field, "") for field in ("name", "description", "version", "author")}
-    for unit in subgraph["input_tensor_metadata"][0].get("process_units", []):
-        if "options" in unit:
-            values |= unit["options"][1]
+    values |= _normalization(table)
     outputs = subgraph["output_tensor_metadata"]
     task, activation = "classification", "none"
     if "location" in {output.get("name") for output in outputs}:
@@ -282,4 +338,5 @@ def _understand(table: dict, content: bytes) -> Metadata:
                 with zipfile.ZipFile(io.BytesIO(content)) as archive:
                     labels = archive.read(file["name"]).decode().splitlines()
     licence = table.get("license", "")
-    return Metadata(**values, labels=labels, licence=licence, task=task, activation=activation)
+    facts = {"labels": labels, "licence": licence, "task": task, "activation": activation}
+    return values | facts

@@ -7,6 +7,8 @@ import numpy as np
 from flatbuffers import flexbuffers
 
 from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.metadata import recorded_scale
+from keras_parc.models.inputs import InputScale, check_values
 from keras_parc.support import compat
 from keras_parc.support.notices import without_notices
 
@@ -56,8 +58,17 @@ class _ImageFile:
         if len(inputs) != 1:
             raise ValueError(f"A file with one input is needed; {str(path)!r} has {len(inputs)}.")
         self._input = inputs[0]
+        recorded, self.crop = recorded_scale(path)
+        self.input_scale = recorded or self._quantized_scale()
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"])
+
+    def _quantized_scale(self) -> InputScale | None:
+        """Of a uint8 input, which clients pass pixels as they are, what these stand for."""
+        scale, zero_point = self._input["quantization"]
+        if self._input["dtype"] != np.uint8 or not scale:
+            return InputScale() if self._input["dtype"] == np.uint8 else None
+        return InputScale((float(zero_point),) * 3, (float(f"{1 / scale:.6g}"),) * 3)
 
     def operators(self) -> list[str]:
         """Names of the operations in the file, in order, before a delegate replaces them."""
@@ -70,6 +81,7 @@ class _ImageFile:
                 f"Images must be (n, {', '.join(map(str, self.input_shape[1:]))}), got "
                 f"{images.shape}."
             )
+        check_values(images, self.input_scale)
         return images
 
     def _run(self, image: np.ndarray) -> None:
@@ -99,6 +111,9 @@ class TFLiteModel(_ImageFile):
         path: The file.
         input_shape: Shape of the input, `(1, height, width, channels)`.
         input_dtype: Type of the input.
+        input_scale: What the file takes, a `keras_parc.models.inputs.InputScale`; None where it
+            does not say.
+        crop: How much of an image it sees in evaluation, see `keras_parc.layers.ImageInput`.
         output_shape: Shape of the output, `(1, ...)`.
 
     Raises:
@@ -123,13 +138,15 @@ class TFLiteModel(_ImageFile):
         self.output_shape = tuple(int(side) for side in self._output["shape"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Run images `(n, height, width, channels)` one by one.
+        """Run images `(n, height, width, channels)`, as the model takes them, one by one.
+
+        Warns if all values of an image lie in 0..1 and the model takes pixels.
 
         Returns:
             The outputs as float32, `(n, ...)`; quantized values are converted to real numbers.
 
         Raises:
-            ValueError: The images are not of the model's size.
+            ValueError: The images are not of the model's size, or hold NaN or infinity.
         """
         return np.stack([self._one(image) for image in self._checked(images)])
 
@@ -149,6 +166,9 @@ class TFLiteDetector(_ImageFile):
         path: The file.
         input_shape: Shape of the input, `(1, height, width, channels)`.
         input_dtype: Type of the input.
+        input_scale: What the file takes, a `keras_parc.models.inputs.InputScale`; None where it
+            does not say.
+        crop: How much of an image it sees in evaluation, see `keras_parc.layers.ImageInput`.
         classes: Number of classes, without background.
 
     Raises:
@@ -180,14 +200,16 @@ class TFLiteDetector(_ImageFile):
         self.classes = flexbuffers.Loads(bytes(options))["num_classes"]
 
     def __call__(self, images: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Run images `(n, height, width, channels)` one by one.
+        """Run images `(n, height, width, channels)`, as the model takes them, one by one.
+
+        Warns if all values of an image lie in 0..1 and the model takes pixels.
 
         Returns:
             For each image "boxes" `(k, 4)`, `[ymin, xmin, ymax, xmax]` as fractions of the image,
             "scores" `(k,)` and "labels" `(k,)`, for the k boxes found: as `keras_parc.detections`.
 
         Raises:
-            ValueError: The images are not of the model's size.
+            ValueError: The images are not of the model's size, or hold NaN or infinity.
         """
         return [self._one(image) for image in self._checked(images)]
 

@@ -1,6 +1,7 @@
 """Calibration images from arrays, a folder of image files or a data set, checked."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,8 +10,14 @@ import keras
 import numpy as np
 
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.models.inputs import model_input, takes_pixels
-from keras_parc.support.images import image_files
+from keras_parc.models.inputs import (
+    InputScale,
+    input_scale,
+    known_scale,
+    short_side_of,
+    stated_scale,
+)
+from keras_parc.support.images import image_files, load_image
 
 MAX_IMAGES = 500
 
@@ -20,6 +27,7 @@ def calibration_images(
     shape: tuple[int, int, int],
     model: keras.Model,
     limit: int = MAX_IMAGES,
+    input_range: str | None = None,
 ) -> list[np.ndarray]:
     """Collect and check the images that int8 ranges are measured on.
 
@@ -33,15 +41,18 @@ def calibration_images(
               them; damaged ones, 100 at most, are left out and named. If there are more than
               `limit`, evenly spaced ones, so that every class is among them.
         shape: `(height, width, channels)` of the export.
-        model: The model to be exported: whether it rescales pixels itself decides the range.
+        model: The model to be exported.
         limit: How many images to take at most, at least 1. All but folders give their first ones.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`;
+            default: what it says itself. Images that do not fit are warned of.
 
     Returns:
         The images, float32.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: No images, or one of the wrong shape or range, or not finite.
+        ValueError: No images, or one of the wrong shape, or not finite; all of one value; or a
+            folder, and nothing tells what the model takes.
 
     Example:
         >>> import keras_parc
@@ -55,7 +66,7 @@ def calibration_images(
     if limit < 1:
         raise ValueError(f"`limit` must be at least 1, got {limit}.")
     if isinstance(source, (str, os.PathLike)):
-        found = _from_folder(Path(source), shape, model, limit)
+        found = _from_folder(Path(source), shape, model, limit, input_range)
     elif isinstance(source, Iterable) and not isinstance(source, dict):
         found = _from_elements(source, len(shape))
     else:
@@ -76,7 +87,8 @@ def calibration_images(
         images.append(image)
     if not images:
         raise ValueError("`calibration` holds no images; several hundred are needed.")
-    _check_range(images, model)
+    scale = stated_scale(input_range) if input_range is not None else known_scale(model)
+    _check_range(images, model.name, scale)
     return images
 
 
@@ -104,7 +116,7 @@ def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
         yield from element if element.ndim == rank + 1 else (element,)
 
 
-def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterator[np.ndarray]:
+def _from_folder(folder: Path, shape, model, limit: int, input_range) -> Iterator[np.ndarray]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
     if shape[-1] != 3:
@@ -112,29 +124,31 @@ def _from_folder(folder: Path, shape, model: keras.Model, limit: int) -> Iterato
     paths = [path for path, is_image in image_files(folder) if is_image]
     if not paths:
         raise ValueError(f"The folder {str(folder)!r} holds no image files.")
+    scale = input_scale(model, input_range)
+    short_side = short_side_of(model, shape[:2])
     chosen = np.linspace(0, len(paths) - 1, min(limit, len(paths))).round().astype(int)
     skipped = SkippedImages()
     for number in chosen:
         try:
-            image = model_input(model, paths[number], shape[:2])
+            image = scale.of(load_image(paths[number], shape[:2], short_side))
         except ValueError as error:
             skipped.skip(str(paths[number]), b"", str(error))
         else:
             yield image
 
 
-def _check_range(images: list[np.ndarray], model: keras.Model) -> None:
-    rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+def _check_range(images: list[np.ndarray], name: str, scale: InputScale | None) -> None:
     low, high = min(image.min() for image in images), max(image.max() for image in images)
     if high == low:
         raise ValueError(f"All values of all calibration images are {low}.")
-    if rescales and (low < 0 or high <= 1 or high > 255):
-        raise ValueError(
-            f"{model.name!r} rescales its input itself and takes pixels 0..255; the calibration "
-            f"images lie in {low:.3g}..{high:.3g}."
-        )
-    if not takes_pixels(model) and low >= 0 and high > 16:
-        raise ValueError(
-            f"{model.name!r} has no preprocessing inside, but the calibration images look like "
-            f"pixels ({low:.3g}..{high:.3g}): scale them as in training."
+    if scale is None:
+        return
+    black, white = scale.limits()
+    span = white - black
+    if low < black - 0.05 * span or high > white + 0.05 * span or high - low < 0.02 * span:
+        warnings.warn(
+            f"{name!r} takes images of {black:.3g} to {white:.3g}, the calibration images lie in "
+            f"{low:.3g} to {high:.3g}. Scale them as in training, or state what it takes with "
+            "`input_range`.",
+            stacklevel=3,
         )

@@ -1,9 +1,12 @@
 """From a `Graph` to a Keras functional model of plain layers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import layers, ops, tree
 
+from keras_parc.layers.image_input import ImageInput
 from keras_parc.lite.rewrite import operations
 from keras_parc.lite.rewrite.graph import Graph, Node
 
@@ -44,6 +47,14 @@ def _free_name(name: str, used: set[str]) -> str:
         free = f"{name}_{number}"
     used.add(free)
     return free
+
+
+def _input(node: Node, name: str):
+    scale = node.attrs.get("scale")
+    if scale is None:
+        return keras.Input(node.shape, dtype=node["dtype"], name=name)
+    facts = {**dataclasses.asdict(scale), "crop": node["crop"], "dtype": node["dtype"]}
+    return ImageInput(node.shape, **facts, name=name).output
 
 
 def _with_weights(layer, x, *weights):
@@ -165,7 +176,7 @@ EMITTERS = {
     operations.CONV: _conv,
     operations.DENSE: _dense,
     operations.DEPTHWISE: _depthwise,
-    operations.INPUT: lambda node, name: keras.Input(node.shape, dtype=node["dtype"], name=name),
+    operations.INPUT: _input,
     operations.ITEM: lambda node, name, outputs: outputs[node["index"]],
     operations.JOIN: _join,
     operations.KEEP: _keep,

@@ -9,6 +9,7 @@ from keras_parc.lite.rewrite.graph import Graph, Node
 from keras_parc.lite.rewrite.operations import INPUT, ITEM, KEEP
 from keras_parc.lite.rewrite.readers.common import Unknown, require
 from keras_parc.lite.rewrite.readers.table import IDENTITY, QUIET, READERS
+from keras_parc.models.inputs import crop_of, known_scale
 from keras_parc.support import compat
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
         raise ValueError(f"`deploy` reads functional models; {model.name!r} is subclassed.")
     image = Node(INPUT, [], tuple(shape), model.inputs[0].name)
     image["dtype"] = model.inputs[0].dtype
+    image["scale"], image["crop"] = known_scale(model), crop_of(model)
     outputs = _walk(model, [image], set())
     return Graph([image], outputs, model.output, model.name)
 

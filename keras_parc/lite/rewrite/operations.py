@@ -88,7 +88,10 @@ class Activation:
         return self.name
 
 
-INPUT = Operation("input", "dtype")
+INPUT = Operation(
+    "input",
+    "dtype; scale: what the model takes, if it is known, and crop: as `ImageInput` has them",
+)
 CONV = Operation(
     "conv",
     "kernel (rows, columns, in / groups, out), bias, strides, padding, dilation, groups",

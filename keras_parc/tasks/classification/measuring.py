@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.models.inputs import input_scale, input_size, short_side_of
 from keras_parc.support.progress import evaluation_progress
 from keras_parc.tasks.labels import class_order, recorded_labels
 from keras_parc.tasks.model_files import opened
@@ -57,23 +57,25 @@ def evaluate_classifier(
     batch_size: int = 64,
     labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
+    input_range: str | None = None,
     console: Console | None = None,
 ) -> dict[str, float | int]:
     """Measure a Keras classifier or a `.tflite` file on a data set, with the authors' crop rule.
 
     Args:
-        model: A Keras classifier, a `TFLiteModel`, or the path of a file of either. A Keras model
-            without preprocessing inside gets BGR 0..1.
+        model: A Keras classifier, a `TFLiteModel`, or the path of a file of either.
         source: Name of a TensorFlow Datasets set (`"imagenet2012"`), a folder
             `split/class/image`, or a TFDS builder.
         split: A split, or a part as `"validation[:1000]"`.
         size: Side of the images in pixels, where the model leaves it open.
-        short_side: Shorter side in pixels before the centre is cut out; None: 288/256 of the
-            model's. As large as the model's: all of a square picture is seen.
+        short_side: Shorter side in pixels before the centre is cut out; None: as the model records
+            it, else 288/256 of its own. As large as its own: all of a square picture is seen.
         batch_size: Images at a time.
         labels: The names of the model's classes in its order; None: those in its file, or beside it
             in `labels.txt`. Classes of the same names in another order are matched by name.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`; None:
+            what it says itself.
         console: Where to draw the progress bar; None: standard error.
 
     Returns:
@@ -84,8 +86,8 @@ def evaluate_classifier(
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: Model and set have different classes, in number or by name, the model is not a
-            classifier of images, there is no such set or split, or more than 100 images are
-            damaged.
+            classifier of images, nothing tells what range it takes, there is no such set or split,
+            or more than 100 images are damaged.
 
     Example:
         >>> import pathlib, tempfile
@@ -97,7 +99,7 @@ def evaluate_classifier(
         >>> image = keras.Input((32, 32, 3))
         >>> light = keras.layers.GlobalAveragePooling2D()(image)[:, :1]
         >>> model = keras.Model(image, keras.layers.Concatenate()([1 - light, light]))
-        >>> result = evaluate_classifier(model, folder)
+        >>> result = evaluate_classifier(model, folder, input_range="0..1")
         >>> result["top1"], result["images"]
         (1.0, 2)
     """
@@ -118,13 +120,14 @@ def evaluate_classifier(
             "classes: expected a classifier trained on this data set."
         )
     order = class_order(labels or recorded_labels(given, classes), names, builder.name)
+    scale = input_scale(model, input_range)
     skipped = SkippedImages()
     batches = dataset(
         builder,
         split,
         batch=batch_size,
         size=sides,
-        short_side=short_side,
+        short_side=short_side or short_side_of(model, sides),
         training=False,
         skipped=skipped,
     )
@@ -135,7 +138,7 @@ def evaluate_classifier(
         try:
             for pixels, truth in batches.as_numpy_iterator():
                 called = time.perf_counter()
-                scores = class_scores(model, model_scale(model, pixels), batch_size)
+                scores = class_scores(model, scale.of(pixels), batch_size)
                 scores = scores[:, order.argsort()]
                 model_seconds += time.perf_counter() - called
                 for k in ks:

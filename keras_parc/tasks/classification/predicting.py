@@ -7,13 +7,17 @@ import keras
 import numpy as np
 
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.models.inputs import input_size, model_input
+from keras_parc.models.inputs import input_scale, input_size, short_side_of
+from keras_parc.support.images import load_image
 from keras_parc.tasks.outputs import class_scores
 from keras_parc.tasks.predictions import Prediction
 
 
 def classify(
-    model: keras.Model | TFLiteModel, paths: list[str | os.PathLike], size: int = 256
+    model: keras.Model | TFLiteModel,
+    paths: list[str | os.PathLike],
+    size: int = 256,
+    input_range: str | None = None,
 ) -> np.ndarray:
     """Classify image files.
 
@@ -21,6 +25,8 @@ def classify(
         model: A classifier, see `keras_parc.tasks.model_files.load_model`.
         paths: Image files.
         size: Side in pixels for a model without a fixed input size.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`; None:
+            what it says itself.
 
     Returns:
         `(n, classes)`: what the model puts out.
@@ -36,11 +42,13 @@ def classify(
         >>> Image.new("RGB", (300, 200), "white").save(path)
         >>> image = keras.Input((32, 32, 3))
         >>> model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
-        >>> classify(model, [path, path]).shape
+        >>> classify(model, [path, path], input_range="0..255").shape
         (2, 3)
     """
-    sides = input_size(model, size)
-    scores = class_scores(model, np.stack([model_input(model, path, sides) for path in paths]))
+    sides, scale = input_size(model, size), input_scale(model, input_range)
+    short_side = short_side_of(model, sides)
+    images = np.stack([load_image(path, sides, short_side) for path in paths])
+    scores = class_scores(model, scale.of(images))
     if scores.ndim != 2:
         raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")
     return scores
@@ -52,6 +60,7 @@ def predict(
     names: Sequence[str],
     *,
     top: int = 3,
+    input_range: str | None = None,
 ) -> list[Prediction]:
     """The best guesses for image files, see `keras_parc.tasks.task.Task`.
 
@@ -60,6 +69,7 @@ def predict(
         paths: Image files.
         names: The name of each class.
         top: Guesses for an image, at least 1.
+        input_range: As for `classify`.
 
     Returns:
         For each image its guesses, best first.
@@ -69,7 +79,7 @@ def predict(
         ValueError: A file is not an image.
     """
     predictions = []
-    for path, row in zip(paths, classify(model, paths), strict=True):
+    for path, row in zip(paths, classify(model, paths, input_range=input_range), strict=True):
         guesses = [{"class": names[i], "score": float(row[i])} for i in (-row).argsort()[:top]]
         cells = [f"{each['class']}  {each['score']:.3f}" for each in guesses]
         predictions.append(Prediction({"image": str(path), "guesses": guesses}, [cells]))

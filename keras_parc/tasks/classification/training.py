@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_parc.models.input_probe import image_input_of
 from keras_parc.tasks.learner import Learner, keras_evaluation
 
 
@@ -25,7 +26,12 @@ class ClassificationLearner(Learner):
         return keras.Model(model.inputs, logits, name=model.name)
 
     def build(self, side):
-        return self.whole_model(side)
+        model = self.whole_model(side)
+        recorded = image_input_of(model)
+        if recorded is not None:
+            # As in validation, wherever the model is used.
+            recorded.crop = self.recipe.size / self.options.short_side
+        return model
 
     def compile_arguments(self):
         loss = keras.losses.CategoricalCrossentropy(

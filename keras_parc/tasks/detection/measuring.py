@@ -231,6 +231,7 @@ def evaluate_detector(
     batch_size: int = 32,
     labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
+    input_range: str | None = None,
     console: Console | None = None,
     results_path: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
@@ -248,6 +249,7 @@ def evaluate_detector(
         batch_size: Images at a time; the last time it may be fewer.
         labels: As for `keras_parc.evaluate_classifier`.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
+        input_range: As for `keras_parc.evaluate_classifier`.
         console: Where to draw the progress bar; None: standard error.
         results_path: Where to write all detections, as a JSON file in COCO's results format.
 
@@ -283,7 +285,7 @@ def evaluate_detector(
 
     builder = open_detection_source(source, data_dir)
     ids, names = category_ids(builder), class_names(builder)
-    detector, size = _function_of(opened(model), size, batch_size, len(names), source)
+    detector, size = _function_of(opened(model), size, batch_size, len(names), source, input_range)
     order = class_order(labels or recorded_labels(model, len(names)), names, builder.name)
     _, first, end = bounds(builder, split)
     skipped = SkippedImages()
@@ -332,7 +334,9 @@ def evaluate_detector(
     }
 
 
-def _function_of(model, size, batch_size: int, classes: int, source) -> tuple[Callable, Any]:
+def _function_of(
+    model, size, batch_size: int, classes: int, source, input_range
+) -> tuple[Callable, Any]:
     """A model as a function of pixels, and the size it takes."""
     if not isinstance(model, (keras.Model, TFLiteDetector)):
         return model, size
@@ -342,5 +346,7 @@ def _function_of(model, size, batch_size: int, classes: int, source) -> tuple[Ca
             f"The model has {known} classes, but {data!r} has {classes}: expected a detector "
             "trained on this data set."
         )
-    detector = detector_of(model, score_threshold=0.01, batch_size=batch_size)
+    detector = detector_of(
+        model, score_threshold=0.01, batch_size=batch_size, input_range=input_range
+    )
     return detector, input_size(model, size)

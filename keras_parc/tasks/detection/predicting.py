@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_parc.lite.file.runtime import TFLiteDetector
 from keras_parc.models.boxes import Detections, detections
-from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.models.inputs import input_scale, input_size
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.images import open_image, resize
 from keras_parc.tasks.predictions import Prediction
@@ -25,6 +25,7 @@ def detector_of(
     score_threshold: float = 0.05,
     max_boxes: int = 100,
     batch_size: int = 32,
+    input_range: str | None = None,
 ) -> Callable[[np.ndarray], list[Detections]]:
     """A model as a function of pixels, for `keras_parc.tasks.detection.measuring` and for pictures.
 
@@ -33,13 +34,15 @@ def detector_of(
         score_threshold: The least probability of a Keras model's result, 0 to 1.
         max_boxes: The largest number of results for an image, at least 1.
         batch_size: Images at a time, for a Keras model.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`; None:
+            what it says itself.
 
     Returns:
         A function of images `(n, height, width, 3)`, RGB 0..255, all of the model's size, that
         returns for each what `keras_parc.detections` does.
 
     Raises:
-        ValueError: `model` is no detector.
+        ValueError: `model` is no detector, or nothing tells what range it takes.
 
     Example:
         >>> import keras_parc
@@ -48,19 +51,19 @@ def detector_of(
         >>> [sorted(found) for found in detector(np.zeros((1, 32, 32, 3)))]
         [['boxes', 'labels', 'scores']]
     """
+    scale = input_scale(model, input_range)
     if isinstance(model, TFLiteDetector):
 
         def limited(found):
             good = np.flatnonzero(found["scores"] >= score_threshold)[:max_boxes]
             return {name: values[good] for name, values in found.items()}
 
-        return lambda images: [limited(found) for found in model(images)]
+        return lambda images: [limited(found) for found in model(scale.of(images))]
 
     ssd_anchors(model, input_size(model))  # Says what is wrong before the first image.
 
     def run_model(images):
-        images = np.asarray(images, "float32")
-        outputs = model.predict(model_scale(model, images), batch_size=batch_size, verbose=0)
+        outputs = model.predict(scale.of(images), batch_size=batch_size, verbose=0)
         anchors = ssd_anchors(model, images.shape[1:3])
         return detections(outputs, anchors, score_threshold=score_threshold, max_boxes=max_boxes)
 
@@ -72,6 +75,7 @@ def detect_files(
     paths: Sequence[str | os.PathLike],
     score_threshold: float = 0.3,
     size: int = 320,
+    input_range: str | None = None,
 ) -> list[Detections]:
     """Find the objects in image files, which are stretched to the model's size.
 
@@ -80,6 +84,7 @@ def detect_files(
         paths: Image files.
         score_threshold: The least probability of a result, 0 to 1.
         size: Side in pixels for a model without a fixed input size.
+        input_range: As for `detector_of`.
 
     Returns:
         For each image what `keras_parc.detections` returns.
@@ -90,7 +95,8 @@ def detect_files(
     """
     height, width = input_size(model, size)
     images = [resize(np.asarray(open_image(path)), (height, width)) for path in paths]
-    return detector_of(model, score_threshold=score_threshold)(np.stack(images))
+    detector = detector_of(model, score_threshold=score_threshold, input_range=input_range)
+    return detector(np.stack(images))
 
 
 def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.Image:
@@ -127,6 +133,7 @@ def predict(
     names: Sequence[str],
     *,
     threshold: float = 0.3,
+    input_range: str | None = None,
 ) -> list[Prediction]:
     """The objects in image files, see `keras_parc.tasks.task.Task`.
 
@@ -135,6 +142,7 @@ def predict(
         paths: Image files.
         names: The name of each class.
         threshold: The least score of an object, 0 to 1.
+        input_range: As for `detector_of`.
 
     Returns:
         For each image its boxes, and a picture with them.
@@ -144,7 +152,8 @@ def predict(
         ValueError: A file is not an image.
     """
     predictions = []
-    for path, found in zip(paths, detect_files(model, paths, threshold), strict=True):
+    every = detect_files(model, paths, threshold, input_range=input_range)
+    for path, found in zip(paths, every, strict=True):
         boxes = [
             {"class": names[label], "score": float(score), "box": box.tolist()}
             for box, score, label in zip(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.deeplab_v3 import low_resolution
-from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.models.inputs import input_scale, input_size
 from keras_parc.support.class_maps import IGNORED
 from keras_parc.support.progress import evaluation_progress
 from keras_parc.tasks.labels import class_order, recorded_labels
@@ -112,6 +112,7 @@ def evaluate_segmenter(
     batch_size: int = 8,
     labels: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
+    input_range: str | None = None,
     console: Console | None = None,
     protocol: str = "authors",
 ) -> dict:
@@ -121,8 +122,7 @@ def evaluate_segmenter(
     image has in the data set, and pixels are counted over the whole set.
 
     Args:
-        model: A Keras segmenter, a `TFLiteModel`, or the path of a file of either. A Keras model
-            without preprocessing inside gets BGR 0..1.
+        model: A Keras segmenter, a `TFLiteModel`, or the path of a file of either.
         source: Name of a TensorFlow Datasets set with masks, or a TFDS builder; see
             `keras_parc.tasks.segmentation.data.open_segmentation_source`.
         split: A split, or a part as `"validation[:100]"`.
@@ -130,6 +130,8 @@ def evaluate_segmenter(
         batch_size: Images at a time.
         labels: As for `keras_parc.evaluate_classifier`.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`; None:
+            what it says itself.
         console: Where to draw the progress bar; None: standard error.
         protocol: "authors": logits at the model's size, then the nearest for every pixel of the
             image. "native": logits at low resolution bilinear to the size of the image, what a
@@ -173,6 +175,7 @@ def evaluate_segmenter(
         )
     data = str(getattr(source, "name", source))
     order = class_order(labels or recorded_labels(given, len(names)), names, data)
+    scale = input_scale(model, input_range)
     skipped = SkippedImages()
     batches = evaluation_dataset(
         source, split, batch=batch_size, size=sides, skipped=skipped, data_dir=data_dir
@@ -184,7 +187,7 @@ def evaluate_segmenter(
         task = progress.add_task("evaluating", total=count, rate="")
         try:
             for pixels, masks in batches.as_numpy_iterator():
-                found = segmentation_logits(model, model_scale(model, pixels), batch_size)
+                found = segmentation_logits(model, scale.of(pixels), batch_size)
                 for logits, mask in zip(found, masks, strict=True):
                     truth = np.asarray(Image.open(io.BytesIO(mask)))
                     through = sides if protocol == "authors" else None

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.models.inputs import input_size, model_scale
+from keras_parc.models.inputs import input_scale, input_size
 from keras_parc.support.class_maps import painted
 from keras_parc.support.images import open_image, resize
 from keras_parc.tasks.predictions import Prediction
@@ -17,7 +17,10 @@ from keras_parc.tasks.segmentation.measuring import class_map, segmentation_logi
 
 
 def segment_files(
-    model: keras.Model | TFLiteModel, paths: list[str | os.PathLike], size: int = 512
+    model: keras.Model | TFLiteModel,
+    paths: list[str | os.PathLike],
+    size: int = 512,
+    input_range: str | None = None,
 ) -> list[np.ndarray]:
     """Find the class of every pixel of image files.
 
@@ -25,6 +28,8 @@ def segment_files(
         model: A segmenter, as `keras_parc.tasks.model_files.load_model` returns it.
         paths: Image files.
         size: Side in pixels for a model without a fixed input size. Images are stretched to it.
+        input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`; None:
+            what it says itself.
 
     Returns:
         A class map for each file, int64 of the size of its image.
@@ -33,12 +38,12 @@ def segment_files(
         FileNotFoundError: A file is missing.
         ValueError: A file is not an image, or the model is not a segmenter of images.
     """
-    height, width = input_size(model, size)
+    (height, width), scale = input_size(model, size), input_scale(model, input_range)
     maps = []
     for path in paths:
         image = open_image(path)
         small = resize(np.asarray(image), (height, width))
-        pixels = model_scale(model, small[None].astype("float32"))
+        pixels = scale.of(small[None])
         maps.append(class_map(segmentation_logits(model, pixels)[0], (image.height, image.width)))
     return maps
 
@@ -49,6 +54,7 @@ def predict(
     names: Sequence[str],
     *,
     top: int = 3,
+    input_range: str | None = None,
 ) -> list[Prediction]:
     """The class of every pixel of image files, see `keras_parc.tasks.task.Task`.
 
@@ -57,6 +63,7 @@ def predict(
         paths: Image files.
         names: The name of each class.
         top: Classes of an image in the table, the largest first, at least 1.
+        input_range: As for `segment_files`.
 
     Returns:
         For each image the share of its pixels that each class has, and a painted picture.
@@ -66,7 +73,9 @@ def predict(
         ValueError: A file is not an image.
     """
     predictions = []
-    for path, classes in zip(paths, segment_files(model, paths), strict=True):
+    for path, classes in zip(
+        paths, segment_files(model, paths, input_range=input_range), strict=True
+    ):
         shares = np.bincount(classes.ravel(), minlength=len(names)) / classes.size
         found = [i for i in (-shares).argsort(kind="stable") if shares[i]]
         pixels = [{"class": names[i], "share": float(shares[i])} for i in found]
