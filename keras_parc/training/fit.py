@@ -25,7 +25,7 @@ from rich.console import Console
 from keras_parc.support.files import replacing
 from keras_parc.support.progress import ProgressBar
 from keras_parc.tasks.task import find_task
-from keras_parc.training.average import MovingAverage, mean_of_weights, sync
+from keras_parc.training.average import MovingAverage, default_momentum, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, damaged, read_state, write_state
 from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.distribute import ONE_DEVICE, Devices, without_distribution
@@ -159,9 +159,10 @@ class _Run(keras.callbacks.Callback):
         batch = math.ceil(recipe.batch / devices.total) * devices.total
         # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
         self.evaluate = self.learner.evaluator(self.average, batch, self.check)
-        # It moves at every step, which together must be one move per update.
-        per_step = recipe.ema_momentum ** (1 / recipe.gradient_accumulation)
-        self.moving = MovingAverage(self.average, per_step)
+        accumulation, momentum = recipe.gradient_accumulation, recipe.ema_momentum
+        if momentum is None:
+            momentum = default_momentum(sum(self.steps) / accumulation)
+        self.moving = MovingAverage(self.average, momentum, accumulation)
         self.bar = ProgressBar(sum(self.steps), console)
         self.facts, self.metrics, self.writer, self.terminated = _Facts(), [], None, False
 
@@ -180,6 +181,7 @@ class _Run(keras.callbacks.Callback):
         for name in ("weights", "optimizer", "average"):
             assign_all(groups[name], arrays[name])
         self.facts, self.metrics = facts, arrays["metrics"]
+        self.moving.steps = sum(self.steps[: facts.epoch]) + facts.step
         self.console.print(f"going on after {self.place()}")
 
     def _checked(self, stored, arrays) -> _Facts:

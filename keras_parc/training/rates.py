@@ -9,7 +9,7 @@ from keras_parc.support.checks import at_least_one
 from keras_parc.support.machine import circumstances
 from keras_parc.support.timing import interleaved
 from keras_parc.tasks.task import find_task
-from keras_parc.training.average import MovingAverage
+from keras_parc.training.average import MovingAverage, default_momentum
 from keras_parc.training.compiling import rate_schedule, training_model
 from keras_parc.training.recipes import find_recipe, override
 
@@ -96,7 +96,7 @@ def _fit(model: str, settings: dict, steps: int) -> Callable[[], object]:
     trained = training_model(learner, rate_schedule(recipe, [recipe.warm_up_steps]))
     average = learner.averaged()
     average.set_weights(trained.get_weights())
-    moving = MovingAverage(average, recipe.ema_momentum)
+    moving = MovingAverage(average, recipe.ema_momentum or default_momentum(steps))
     draw = np.random.default_rng(0)
     images = draw.uniform(0, 255, (recipe.batch, recipe.size, recipe.size, 3)).astype("float32")
     labels = np.eye(_CLASSES, dtype="float32")[draw.integers(_CLASSES, size=recipe.batch)]

@@ -51,7 +51,8 @@ class Recipe:
         weight_decay: AdamW's, times the learning rate.
         decay_all: Whether biases, norms and position embeddings decay too.
         ema_momentum: Momentum of the moving average over weights and BatchNorm statistics, which is
-            what is evaluated and saved; 0 takes the weights as they are.
+            what is evaluated and saved, see `keras_parc.training.average.MovingAverage`; 0 takes
+            the weights as they are; None: by the number of steps, at most the authors' 0.9995.
         average_best: The finished model is the mean of this many moving averages, those of the
             best epochs, for classifiers by top-1.
         synchronized_batch_norm: Whether BatchNorm sees the images of all devices.
@@ -91,7 +92,7 @@ class Recipe:
     cosine_by: str = "epoch"
     weight_decay: float = 0.025
     decay_all: bool = True  # as the authors' code does
-    ema_momentum: float = 0.9995
+    ema_momentum: float | None = None
     average_best: int = 5
     synchronized_batch_norm: bool = True
     mixed_precision: str = "float16"
@@ -117,7 +118,7 @@ class Recipe:
         rates = ("start_rate", "peak_rate", "end_rate", "weight_decay", "clip_norm")
         for name in (*rates, "warm_up_steps", "skip_limit", "seed"):
             check(name, getattr(self, name) >= 0, "0 or more")
-        check("ema_momentum", 0 <= self.ema_momentum < 1, "0 or more and less than 1")
+        check("ema_momentum", 0 <= (self.ema_momentum or 0) < 1, "0 or more and less than 1")
         self.options.check(self.size, self.sizes)
 
     @property
@@ -218,7 +219,7 @@ def _put_together(recipe: dict, options: dict, augmentation: dict) -> Recipe:
 
 def _value(name, text, old):
     """`text` as a value of the kind of `old`."""
-    kind = type(old)
+    kind = float if old is None else type(old)  # only a momentum has no value of its own
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
@@ -334,7 +335,6 @@ RECIPES: dict[str, Recipe] = {
             end_rate=2e-5,
             warm_up_steps=75,
             cosine_by="step",
-            ema_momentum=0.98,  # 0.9995 is for 400,000 steps
             average_best=1,
             mixed_precision="none",
             options=ClassificationOptions(
@@ -379,7 +379,6 @@ RECIPES: dict[str, Recipe] = {
             end_rate=2e-5,
             warm_up_steps=75,
             cosine_by="step",
-            ema_momentum=0.98,
             average_best=1,
             mixed_precision="none",
         ),
@@ -418,7 +417,6 @@ RECIPES: dict[str, Recipe] = {
             end_rate=4e-5,
             warm_up_steps=75,
             cosine_by="step",
-            ema_momentum=0.98,
             average_best=1,
             mixed_precision="none",
         ),

@@ -174,7 +174,7 @@ def test_a_last_batch_that_is_not_full_counts_image_by_image(whole):
 
 @pytest.mark.any_backend
 def test_moving_average_takes_weights_and_statistics(tmp_path):
-    """Against the definition, worked out in numpy after every step."""
+    """Against the definition, worked out in numpy after every step: from the start, and later."""
     schedule = rate_schedule(SHORT, [4])
     recipe = dataclasses.replace(SHORT, sizes=(32,))
     task = ClassificationLearner(recipe, 4)
@@ -182,16 +182,21 @@ def test_moving_average_takes_weights_and_statistics(tmp_path):
     average.set_weights(model.get_weights())
     expected = model.get_weights()
 
+    shares = iter([0.1, 2 / 11, 3 / 12, 4 / 13, *[0.9] * 4])
+
     class Check(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
+            share = next(shares)
             for value, now in zip(expected, model.get_weights(), strict=True):
-                value[...] = 0.9 * value + 0.1 * now
+                value[...] = share * value + (1 - share) * now
 
     images = small_training.images_of(np.arange(16) % 4, 32, np.random.default_rng(0))
     truth = np.eye(4, dtype="float32")[np.arange(16) % 4]
     before = model.get_weights()
-    callbacks = [MovingAverage(average, 0.9), Check()]
-    model.fit(images, truth, batch_size=4, verbose=0, callbacks=callbacks)
+    moving = MovingAverage(average, 0.9)
+    for moving.steps in (0, 100):
+        model.fit(images, truth, batch_size=4, verbose=0, callbacks=[moving, Check()])
+    assert moving.steps == 104
     moved = [not np.allclose(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
     assert all(moved)
     for ours, value in zip(average.get_weights(), expected, strict=True):
@@ -277,7 +282,29 @@ def test_the_moving_average_counts_updates(tmp_path):
     """Three steps of one update move it as one step does without accumulation."""
     recipe = dataclasses.replace(SHORT, gradient_accumulation=3)
     run_of = fitting._Run(recipe, tmp_path, 60, 4, ONE_DEVICE, 500, Console(quiet=True))
-    assert run_of.moving.momentum**3 == pytest.approx(recipe.ema_momentum)
+    for steps, share in ((0, 0.1), (2, 0.1), (3, 2 / 11), (300, recipe.ema_momentum)):
+        run_of.moving.steps = steps
+        assert run_of.moving.share() ** 3 == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("epochs", "momentum"), [(1, 0.0), (15, 1 - 1 / 7), (10_000, 0.9995)])
+def test_the_momentum_fits_the_number_of_steps(tmp_path, monkeypatch, epochs, momentum):
+    """Of seven steps an epoch, and where the recipe does not say it."""
+    monkeypatch.setattr(fitting._Run, "plan", lambda self, epoch: [(32, 8)] * 7)
+    recipe = dataclasses.replace(SHORT, epochs=epochs, ema_momentum=None)
+    run_of = fitting._Run(recipe, tmp_path, 60, 4, ONE_DEVICE, 500, Console(quiet=True))
+    assert run_of.moving.momentum == pytest.approx(momentum)
+
+
+def test_a_short_run_does_not_save_the_start(tmp_path):
+    """Of the random weights hardly anything is left, whatever the momentum."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    average = keras.models.clone_model(model)
+    average.set_weights([np.full_like(each, 1e3) for each in average.get_weights()])
+    moving = MovingAverage(average, 0.9995)
+    model.fit(np.ones((24, 1)), np.ones((24, 1)), batch_size=1, verbose=0, callbacks=[moving])
+    assert max(np.abs(each).max() for each in average.get_weights()) < 2
 
 
 def test_gradients_accumulate():
