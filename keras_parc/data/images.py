@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_parc.support.images import centre_window, read_rgb
+from keras_parc.support.images import MAX_PIXELS, centre_window, read_rgb
 from keras_parc.support.images import resize as array_resize
 
 _ATTEMPTS = 10
@@ -164,7 +164,9 @@ def _reader_of(data: bytes) -> np.int32:
     # Of a PNG file Pillow decodes the pixels before it knows the orientation.
     turned = b"eXIf" in data or b"rientation" in data
     sixteen_bits = data[24:25] == b"\x10"
-    return _PNG if data.startswith(b"\x89PNG") and not turned and not sixteen_bits else _PILLOW
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    plain = not turned and not sixteen_bits and width * height <= MAX_PIXELS
+    return _PNG if data.startswith(b"\x89PNG") and plain else _PILLOW
 
 
 def _cut(image, window):

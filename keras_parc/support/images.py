@@ -5,6 +5,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Above twice this number of pixels Pillow refuses an image before it decodes it, which is said; its
+# warning before that is not needed.
+MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
 

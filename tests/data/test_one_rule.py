@@ -1,7 +1,12 @@
 """Training, measuring, predicting and the clients see the same pixels of the same file."""
 
+import io
 import logging
+import struct
+import subprocess
+import sys
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -13,7 +18,14 @@ from image_files import encoded, one_scene_in_many_files, scene
 from keras_parc.data.folders import FolderOfClasses
 from keras_parc.data.images import decode, evaluation_image, training_image
 from keras_parc.data.images import resize as tensor_resize
-from keras_parc.support.images import centre, image_files, load_image, read_rgb, resize
+from keras_parc.support.images import (
+    centre,
+    image_files,
+    load_image,
+    open_image,
+    read_rgb,
+    resize,
+)
 
 FILES = {name: (data, coloured) for name, data, coloured in one_scene_in_many_files()}
 
@@ -132,3 +144,49 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     (tmp_path / "a" / "x.png").touch()
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
     assert [path.name for path, _ in image_files(tmp_path)] == ["x.png"]
+
+
+def bomb(kind):
+    """A file of few bytes that says it has 3.6 thousand million pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(file, kind)
+    content = bytearray(file.getvalue())
+    if kind == "PNG":
+        content[16:24] = struct.pack(">II", 60_000, 60_000)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    else:
+        start = content.index(b"\xff\xc0") + 5
+        content[start : start + 4] = struct.pack(">HH", 60_000, 60_000)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_image_of_too_many_pixels_is_not_decoded(kind, tmp_path):
+    """By no reader, and each says so: decoded it would take 10 GB."""
+    path = tmp_path / "bomb.img"
+    path.write_bytes(bomb(kind))
+    with pytest.raises(ValueError, match=r"too large: .*3600000000 pixels"):
+        open_image(path)
+    for read in (
+        lambda: evaluation_image(path.read_bytes(), (48, 48)),
+        lambda: training_image(path.read_bytes(), (48, 48), (0, 1)),
+    ):
+        with pytest.raises(tf.errors.OpError, match="too large"):
+            read()
+    with pytest.raises(run.ToolError, match="3600000000 pixels"):
+        run.read_image(path)
+
+
+READ = "import sys; from keras_parc.support.images import open_image; open_image(sys.argv[1])"
+
+
+def test_a_large_image_is_read_without_a_word(tmp_path):
+    """Of 100 million pixels, where Pillow warns."""
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -33,7 +33,27 @@ async function readPixels(blob) {
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const image = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const opaque = image.data.every((value, i) => i % 4 !== 3 || value === 255);
+  return opaque ? image : withoutAlpha(bitmap);
+}
+
+// The colours of an image with transparency as they are in the file: a canvas multiplies them by
+// alpha, a texture does not.
+function withoutAlpha(bitmap) {
+  const { width, height } = bitmap;
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl");
+  const texture = gl?.createTexture();
+  gl?.bindTexture(gl.TEXTURE_2D, texture);
+  gl?.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+  gl?.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
+  gl?.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+  if (gl?.checkFramebufferStatus(gl.FRAMEBUFFER) !== gl?.FRAMEBUFFER_COMPLETE || !gl) {
+    throw Error("this browser cannot read images with transparency: save it without");
+  }
+  const data = new Uint8Array(4 * width * height);
+  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
+  return { data, width, height };
 }
 
 function encode(pixels, { mean, std, channels }) {

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.models.inputs import input_scale, input_size, short_side_of
+from keras_parc.models.inputs import check_values, input_scale, input_size, short_side_of
 from keras_parc.support.images import load_image
 from keras_parc.tasks.outputs import class_scores
-from keras_parc.tasks.predictions import Prediction
+from keras_parc.tasks.predictions import Prediction, in_batches
 
 
 def classify(
@@ -47,8 +47,15 @@ def classify(
     """
     sides, scale = input_size(model, size), input_scale(model, input_range)
     short_side = short_side_of(model, sides)
-    images = np.stack([load_image(path, sides, short_side) for path in paths])
-    scores = class_scores(model, scale.of(images))
+    if not paths:
+        raise ValueError("There are no images to classify.")
+    found = []
+    for some in in_batches(paths):
+        images = scale.of(np.stack([load_image(path, sides, short_side) for path in some]))
+        if isinstance(model, keras.Model):  # a file looks itself
+            check_values(images, scale)
+        found.append(class_scores(model, images))
+    scores = np.concatenate(found)
     if scores.ndim != 2:
         raise ValueError(f"The model is not a classifier: its output is {scores.shape}.")
     return scores

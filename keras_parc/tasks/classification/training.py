@@ -1,9 +1,14 @@
 """Training classifiers."""
 
+import logging
+
 import keras
 
 from keras_parc.models.input_probe import image_input_of
+from keras_parc.support.images import CENTRE
 from keras_parc.tasks.learner import Learner, keras_evaluation
+
+log = logging.getLogger(__name__)
 
 
 class ClassificationLearner(Learner):
@@ -28,9 +33,15 @@ class ClassificationLearner(Learner):
     def build(self, side):
         model = self.whole_model(side)
         recorded = image_input_of(model)
+        crop = self.recipe.size / self.options.short_side
         if recorded is not None:
-            # As in validation, wherever the model is used.
-            recorded.crop = self.recipe.size / self.options.short_side
+            recorded.crop = crop  # as in validation, wherever the model is used
+        elif self.options.short_side != round(self.recipe.size / CENTRE):
+            log.warning(
+                "%s has no `keras_parc.layers.ImageInput` that records the crop of %.3g: state "
+                "--short-side %d where it is used.",
+                *(self.entry.name, crop, self.options.short_side),
+            )
         return model
 
     def compile_arguments(self):

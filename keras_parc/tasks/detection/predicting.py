@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_parc.lite.file.runtime import TFLiteDetector
 from keras_parc.models.boxes import Detections, detections
-from keras_parc.models.inputs import input_scale, input_size
+from keras_parc.models.inputs import check_values, input_scale, input_size
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.images import open_image, resize
-from keras_parc.tasks.predictions import Prediction
+from keras_parc.tasks.predictions import Prediction, in_batches
 
 # Okabe and Ito's palette, distinguishable with any colour vision.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
@@ -63,7 +63,9 @@ def detector_of(
     ssd_anchors(model, input_size(model))  # Says what is wrong before the first image.
 
     def run_model(images):
-        outputs = model.predict(scale.of(images), batch_size=batch_size, verbose=0)
+        images = scale.of(images)
+        check_values(images, scale)
+        outputs = model.predict(images, batch_size=batch_size, verbose=0)
         anchors = ssd_anchors(model, images.shape[1:3])
         return detections(outputs, anchors, score_threshold=score_threshold, max_boxes=max_boxes)
 
@@ -94,9 +96,12 @@ def detect_files(
         ValueError: A file is not an image, or the model is no detector.
     """
     height, width = input_size(model, size)
-    images = [resize(np.asarray(open_image(path)), (height, width)) for path in paths]
     detector = detector_of(model, score_threshold=score_threshold, input_range=input_range)
-    return detector(np.stack(images))
+    found = []
+    for some in in_batches(paths):
+        images = [resize(np.asarray(open_image(path)), (height, width)) for path in some]
+        found += detector(np.stack(images).astype("float32"))
+    return found
 
 
 def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.Image:

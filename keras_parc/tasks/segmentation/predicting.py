@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.models.inputs import input_scale, input_size
+from keras_parc.models.inputs import check_values, input_scale, input_size
 from keras_parc.support.class_maps import painted
 from keras_parc.support.images import open_image, resize
 from keras_parc.tasks.predictions import Prediction
@@ -44,6 +44,8 @@ def segment_files(
         image = open_image(path)
         small = resize(np.asarray(image), (height, width))
         pixels = scale.of(small[None])
+        if isinstance(model, keras.Model):  # a file looks itself
+            check_values(pixels, scale)
         maps.append(class_map(segmentation_logits(model, pixels)[0], (image.height, image.width)))
     return maps
 
