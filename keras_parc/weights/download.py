@@ -7,13 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_parc.support.text import printable
+from keras_parc.support.text import one_line
 from keras_parc.weights.fetch import CHUNK, DownloadError, fetch
 from keras_parc.weights.presets import Preset
 
 log = logging.getLogger(__name__)
-
-LONGEST = 300  # characters of what went wrong with one URL
 
 
 def git_blob_id(path: Path) -> str:
@@ -61,7 +59,7 @@ def download(preset: Preset, path: Path) -> None:
             verify(path, preset)
             return
         except DownloadError as error:
-            failures.append(f"  {url}: {_line(error)}")
+            failures.append(f"  {url}: {one_line(str(error))}")
     raise DownloadError(
         f"The weights {preset.weights!r} of {preset.model} could not be downloaded:\n"
         + "\n".join(failures)
@@ -87,9 +85,3 @@ def _fetch(url: str, path: Path, limit: int) -> None:
             limit,
             lambda received, total: progress.update(task, completed=received, total=total),
         )
-
-
-def _line(error: DownloadError) -> str:
-    """The message in one line; a server's words in it may be long and hold anything."""
-    line = printable(" ".join(str(error).split()))
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
