@@ -109,17 +109,18 @@ class _Request(threading.Thread):
                     if self.received > self._limit:
                         raise DownloadError(f"more than {self._limit} bytes came")
                     yield chunk
-        # `from None`: a traceback would print the server's own words, control characters and all.
         except urllib.error.HTTPError as error:
-            raise DownloadError(f"the server answers {error.code} {error.reason}") from None
+            raise DownloadError(f"the server answers {error.code} {error.reason}") from error
         except urllib.error.URLError as error:
-            raise DownloadError(f"no connection ({error.reason})") from None
-        except TimeoutError:
-            raise DownloadError(f"the server fell silent for {SILENCE:g} s") from None
+            raise DownloadError(f"no connection ({error.reason})") from error
+        except TimeoutError as error:
+            raise DownloadError(f"the server fell silent for {SILENCE:g} s") from error
         except (http.client.HTTPException, OSError, ValueError) as error:
             if isinstance(error, DownloadError):
                 raise
-            raise DownloadError(f"the connection broke ({type(error).__name__}: {error})") from None
+            raise DownloadError(
+                f"the connection broke ({type(error).__name__}: {error})"
+            ) from error
         if self.total is not None and self.received != self.total:
             raise DownloadError(f"the connection ended after {self.received} of {self.total} bytes")
 

@@ -149,7 +149,8 @@ def test_silence(serve, monkeypatch):
     assert server.left.wait(GUARD / 2)
 
 
-def test_tls_that_trickles(serve, hurry):
+def test_tls_that_trickles(serve, hurry, monkeypatch):
+    monkeypatch.setattr(fetch, "SILENCE", 2 * GUARD)
     server = serve(b"\x16\x03\x03\x40\x00", b"\x02")
     assert "too slow: 0 bytes" in failure(server, scheme="https")
     assert server.left.wait(GUARD / 2)
