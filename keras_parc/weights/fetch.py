@@ -109,6 +109,8 @@ class _Request(threading.Thread):
                     if self.received > self._limit:
                         raise DownloadError(f"more than {self._limit} bytes came")
                     yield chunk
+        except DownloadError:
+            raise
         except urllib.error.HTTPError as error:
             raise DownloadError(f"the server answers {error.code} {error.reason}") from error
         except urllib.error.URLError as error:
@@ -116,11 +118,8 @@ class _Request(threading.Thread):
         except TimeoutError as error:
             raise DownloadError(f"the server fell silent for {SILENCE:g} s") from error
         except (http.client.HTTPException, OSError, ValueError) as error:
-            if isinstance(error, DownloadError):
-                raise
-            raise DownloadError(
-                f"the connection broke ({type(error).__name__}: {error})"
-            ) from error
+            kind = type(error).__name__
+            raise DownloadError(f"the connection broke ({kind}: {error})") from error
         if self.total is not None and self.received != self.total:
             raise DownloadError(f"the connection ended after {self.received} of {self.total} bytes")
 
