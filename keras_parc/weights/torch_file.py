@@ -44,7 +44,7 @@ _DTYPES = {
 }
 MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 MAX_DIMENSIONS, MAX_COUNT = 32, 2**48
-MAX_WEIGHTS = 2**31  # bytes of what is read: half a billion weights of float32
+MAX_WEIGHTS = 2**30  # bytes of what is read: a quarter of a billion weights of float32
 # What `zipfile` raises on damage: it has an error of its own, but not for all of it.
 _ZIP_ERRORS = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
@@ -102,7 +102,7 @@ def read_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     storages, little and big endian, a wrapper key ("state_dict", "model", "ema", ...) and names
     that all begin with "module.".
 
-    Only the tensors of the state dict are read, not those of an optimizer beside it; at most 2 GiB.
+    Only the tensors of the state dict are read, not those of an optimizer beside it; at most 1 GiB.
 
     Args:
         path: A checkpoint, usually `.pt` or `.pth`.

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import traceback
+from types import SimpleNamespace
 
 import pytest
 from weight_server import git_blob
@@ -107,6 +108,15 @@ def failure(server, **options) -> str:
 @pytest.mark.parametrize("length", [b"Content-Length: 200000\r\n\r\n", b"\r\n"])
 def test_what_a_good_server_sends_is_kept(serve, length):
     assert get(serve(HEAD + length + CONTENT)).read_bytes() == CONTENT
+
+
+def test_a_proxy_is_used(serve, monkeypatch):
+    proxy = serve(HEAD + b"\r\n" + CONTENT)
+    monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert get(SimpleNamespace(address="weights.invalid")).read_bytes() == CONTENT
+    assert proxy.requests == 1
 
 
 TRICKLES = {
