@@ -10,6 +10,7 @@ import json
 import random
 import resource
 import signal
+import struct
 import sys
 import tempfile
 import zipfile
@@ -131,6 +132,17 @@ ENDLESS = [
     b"\x80\x02" + b"\x8b\xff\xff\xff\x7f" + bytes(2**22),
     b"\x80\x02" + b"N" * 2**23,
 ]
+# A long text or number once, which a dict or a sort would compare or hash again and again.
+TEXTS = b"".join(
+    b"X" + struct.pack("<I", 1_400_000) + b"a" * 1_400_000 + b"q" + index
+    for index in (b"\0", b"\1")
+)
+LONG = b"\x8b" + struct.pack("<I", 3_000_000) + bytes([1]) * 3_000_000 + b"q\0"
+ENDLESS += [
+    b"\x80\x02" + LONG + b"}(" + b"h\0N" * 160_000 + b"u.",
+    b"\x80\x02" + TEXTS + b"}(" + b"h\0Nh\1N" * 120_000 + b"u.",
+]
+LONG_KEYS = b"\x80\x02(" + TEXTS + b"t](" + b"h\0h\1" * 200_000 + b"e."
 
 
 def lying(rng: random.Random, legacy: bool) -> bytes:
@@ -190,6 +202,8 @@ def files(rng: random.Random):
     for pickle in ENDLESS:
         yield "zip, endless", zip_bytes(pickle, {}), None
         yield "legacy, endless", legacy_bytes(pickle, {}), None
+    head = legacy_bytes(pickled({"a": tensor("0", WEIGHTS["a"], True)}), {})
+    yield "legacy, endless", head.removesuffix(pickled([])) + LONG_KEYS, None
     for _ in range(10):
         yield "bomb", bomb(rng), None
 

@@ -68,6 +68,8 @@ def _operations(value) -> bytes:
         return {None: b"N", True: b"\x88", False: b"\x89"}[value]
     if isinstance(value, int):
         data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+        if len(data) > 255:
+            return b"\x8b" + struct.pack("<i", len(data)) + data
         return b"\x8a" + bytes([len(data)]) + data
     if isinstance(value, float):
         return b"G" + struct.pack(">d", value)

@@ -56,7 +56,7 @@ def import_checkpoint(
             f"begin with {next(iter(state))!r}."
         )
     rows, *inputs = state[kernel].shape or (0,)
-    classes = rows
+    classes = rows if state[kernel].size else 0  # an empty one may be of any shape
     if entry.task == "detection":
         per_cell = head.filters // (class_count(built) + 1)
         classes = max(rows // per_cell - _BOX_VALUES - 1, 0)  # the background scores too

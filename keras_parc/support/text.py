@@ -17,3 +17,18 @@ def printable(text: str) -> str:
         '?[31mcat'
     """
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+
+
+def one_line(text: str, longest: int = 500) -> str:
+    """The text for a message: printable, in one line and of a length that one reads.
+
+    Args:
+        text: Any text.
+        longest: The most characters of it.
+
+    Example:
+        >>> one_line("two\\n lines", 5)
+        'two l...'
+    """
+    line = " ".join(printable(text).split())
+    return line if len(line) <= longest else f"{line[:longest]}..."

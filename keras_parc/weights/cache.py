@@ -9,7 +9,8 @@ from pathlib import Path
 import filelock
 
 from keras_parc.support.files import replacing
-from keras_parc.weights.download import DownloadError, download, verify
+from keras_parc.weights.download import download, verify
+from keras_parc.weights.fetch import DownloadError
 from keras_parc.weights.presets import Preset
 
 log = logging.getLogger(__name__)

@@ -1,28 +1,17 @@
-"""Downloading a published file: verified before it gets its name, and never hanging."""
+"""Downloading a published file: verified before it gets its name."""
 
 import hashlib
-import http.client
 import logging
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_parc.support.text import one_line
+from keras_parc.weights.fetch import CHUNK, DownloadError, fetch
 from keras_parc.weights.presets import Preset
 
 log = logging.getLogger(__name__)
-
-SILENCE = 10.0  # seconds without a byte until a server counts as dead
-SLOWEST = 2_000  # bytes a second, on average after the first SILENCE
-CHUNK = 2**16
-
-
-class DownloadError(OSError):
-    """Weights that cannot be had; the message says why and how to get them by hand."""
 
 
 def git_blob_id(path: Path) -> str:
@@ -70,7 +59,7 @@ def download(preset: Preset, path: Path) -> None:
             verify(path, preset)
             return
         except DownloadError as error:
-            failures.append(f"  {url}: {error}")
+            failures.append(f"  {url}: {one_line(str(error))}")
     raise DownloadError(
         f"The weights {preset.weights!r} of {preset.model} could not be downloaded:\n"
         + "\n".join(failures)
@@ -90,37 +79,9 @@ def _fetch(url: str, path: Path, limit: int) -> None:
         path.open("wb") as file,
     ):
         task = progress.add_task(f"downloading {url.rsplit('/', 1)[-1]}", total=None)
-        for chunk, total in _chunks(url, limit):
-            file.write(chunk)
-            progress.update(task, advance=len(chunk), total=total)
-
-
-def _chunks(url: str, limit: int) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the content of a URL in parts, with the whole size where the server tells it."""
-    start, received = time.monotonic(), 0
-    try:
-        with urllib.request.urlopen(url, timeout=SILENCE) as response:
-            length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdecimal() else None
-            if (total or 0) > limit:
-                raise DownloadError(f"the server offers {total} bytes, expected {limit} at most")
-            while chunk := response.read1(CHUNK):
-                received += len(chunk)
-                if received > limit:
-                    raise DownloadError(f"more than {limit} bytes came")
-                seconds = time.monotonic() - start
-                if seconds > SILENCE and received < SLOWEST * seconds:
-                    raise DownloadError(f"too slow: {received} bytes in {seconds:.0f} s")
-                yield chunk, total
-    except urllib.error.HTTPError as error:
-        raise DownloadError(f"the server answers {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise DownloadError(f"no connection ({error.reason})") from error
-    except TimeoutError as error:
-        raise DownloadError(f"the server fell silent for {SILENCE:g} s") from error
-    except (http.client.HTTPException, OSError, ValueError) as error:
-        if isinstance(error, DownloadError):
-            raise
-        raise DownloadError(f"the connection broke ({type(error).__name__}: {error})") from error
-    if total is not None and received != total:
-        raise DownloadError(f"the connection ended after {received} of {total} bytes")
+        fetch(
+            url,
+            file,
+            limit,
+            lambda received, total: progress.update(task, completed=received, total=total),
+        )

@@ -328,7 +328,7 @@ def load_state_dict(
         if name.endswith("num_batches_tracked") or name.startswith(ignored):
             continue
         original = re.sub(r"(^|\.)residual\.", r"\1layer_5.0.", name)
-        if original == name or original not in state:
+        if original == name or original not in used:
             unexpected.append(name)
         elif not np.array_equal(state[name], state[original]):
             wrong.append(f"{name}: differs from {original}, which it repeats")

@@ -3,7 +3,8 @@
 Python's own `pickle` calls what a file names. This one knows the operations that nested dicts,
 lists, tuples, strings and numbers need, and a table of the names it may meet; `pickletools` splits
 the bytes into operations. It never hashes, compares or prints a nested value, since a small pickle
-can describe one that takes forever.
+can describe one that takes forever, nor a number or a text that is long, since it can name one
+again and again.
 """
 
 import pickletools
@@ -13,9 +14,13 @@ from typing import BinaryIO
 
 MAX_BYTES = 4 * 2**20
 MAX_OPERATIONS = 500_000
+MAX_KEY = 1000  # characters of a key, such as the name of a tensor
+# Entries of dicts whose key is a number, as an optimizer has for each tensor. Numbers can be chosen
+# so that a dict compares each with all before; of texts nobody knows the hash.
+MAX_NUMBERED = 10_000
 
 _VALUES = {
-    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),  # LONG4 is for more than 255 bytes
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
 }
 _CONSTANTS: dict[str, Callable[[], object]] = {
@@ -41,6 +46,14 @@ class Global:
     meaning: object
 
 
+def check_key(key: str, what: str) -> None:
+    """Raise `CheckpointError` for a key that is too long: comparing equal ones takes its time."""
+    if len(key) > MAX_KEY:
+        raise CheckpointError(
+            f"{what} of {len(key)} characters, {key[:50]!r}...; expected {MAX_KEY} at most."
+        )
+
+
 def read_pickle(
     stream: BinaryIO,
     globals_: Mapping[str, object],
@@ -55,8 +68,8 @@ def read_pickle(
         persistent: Gives the object for a persistent id.
 
     Returns:
-        Dicts (keys str or int), lists, tuples, str, int, float, bool, None, and what `globals_`
-        and `persistent` gave.
+        Dicts (keys int, or str of at most `MAX_KEY` characters), lists, tuples, str, int of at
+        most 255 bytes, float, bool, None, and what `globals_` and `persistent` gave.
 
     Raises:
         CheckpointError: Anything else is in the pickle, or it is damaged.
@@ -86,7 +99,7 @@ def read_pickle(
 
 class _Machine:
     def __init__(self, globals_, persistent):
-        self.stack, self.marks, self.memo = [], [], {}
+        self.stack, self.marks, self.memo, self.numbered = [], [], {}, 0
         self._globals, self._persistent = globals_, persistent
 
     def step(self, name: str, argument) -> None:
@@ -144,8 +157,16 @@ class _Machine:
     def _set(self, items: list) -> None:
         target = self._top(dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, int):
+            if type(key) is str:
+                check_key(key, "A dict in it has a key")
+            elif type(key) is int:
+                self.numbered += 1
+            else:
                 raise CheckpointError(f"A dict in it has a key of type {type(key).__name__}.")
+            if self.numbered > MAX_NUMBERED:
+                raise CheckpointError(
+                    f"Its dicts have more than {MAX_NUMBERED} entries under numbers."
+                )
             target[key] = value
 
     def _global(self, module, name) -> Global:

@@ -1,7 +1,8 @@
 """Reading PyTorch checkpoints without PyTorch: to numpy, and nothing in the file is run.
 
 Both formats of `torch.save`: the zip archive (since 1.6) and the older sequence of pickles. Every
-size is checked against the file before anything is allocated.
+size is checked against the file before anything is allocated. A file may be of any size, since a
+sparse one of terabytes takes no room on a disk: what is read of it has limits.
 """
 
 import io
@@ -9,6 +10,7 @@ import logging
 import math
 import os
 import struct
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from keras_parc.weights.pickle_data import MAX_BYTES, CheckpointError, Global, read_pickle
+from keras_parc.support.text import one_line
+from keras_parc.weights.pickle_data import (
+    MAX_BYTES,
+    CheckpointError,
+    Global,
+    check_key,
+    read_pickle,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +44,7 @@ _DTYPES = {
 }
 MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 MAX_DIMENSIONS, MAX_COUNT = 32, 2**48
+MAX_WEIGHTS = 2**30  # bytes of what is read: a quarter of a billion weights of float32
 # What `zipfile` raises on damage: it has an error of its own, but not for all of it.
 _ZIP_ERRORS = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
@@ -57,9 +67,15 @@ class _Storage:
         return self.count * (2 if self.dtype == BFLOAT16 else np.dtype(self.dtype).itemsize)
 
     def array(self, data: bytes, byteorder: str) -> np.ndarray:
+        array = self._array(data, byteorder)
+        array.flags.writeable = False
+        return array
+
+    def _array(self, data: bytes, byteorder: str) -> np.ndarray:
         if self.dtype == BFLOAT16:
             high = np.frombuffer(data, np.dtype("u2").newbyteorder(byteorder)).astype("u4")
-            return (high << 16).view("f4")
+            high <<= 16
+            return high.view("f4")
         if self.dtype == "?":
             return np.frombuffer(data, "u1") != 0
         dtype = np.dtype(self.dtype)
@@ -74,10 +90,9 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def view(self, storage: np.ndarray) -> np.ndarray:
-        strides = [step * storage.itemsize for step in self.strides]
-        return np.lib.stride_tricks.as_strided(
-            storage[self.offset :], self.shape, strides, writeable=False
-        )
+        size = storage.itemsize
+        strides = [step * size for step in self.strides]
+        return np.ndarray(self.shape, storage.dtype, storage, self.offset * size, strides)
 
 
 def read_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -86,6 +101,8 @@ def read_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Handled: zip and legacy format, float64/32/16, bfloat16, integers and bool, views and shared
     storages, little and big endian, a wrapper key ("state_dict", "model", "ema", ...) and names
     that all begin with "module.".
+
+    Only the tensors of the state dict are read, not those of an optimizer beside it; at most 1 GiB.
 
     Args:
         path: A checkpoint, usually `.pt` or `.pth`.
@@ -110,13 +127,27 @@ def read_torch_file(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
     try:
-        with path.open("rb") as file:
+        with _File(io.FileIO(path)) as file:
             read = _read_zip if file.read(4) == b"PK\x03\x04" else _read_legacy
             file.seek(0)
-            return _state_dict(*read(file))
+            return read(file)
+    except MemoryError:
+        raise CheckpointError(f"{str(path)!r} needs more memory than there is.") from None
     except CheckpointError as error:
-        message = f"{str(path)!r} is no PyTorch state dict that can be read: {error}"
-        raise CheckpointError(message) from error.__cause__
+        reason = one_line(str(error))  # the names in it are the file's
+        message = f"{str(path)!r} is no PyTorch state dict that can be read: {reason}"
+        raise CheckpointError(message) from None
+
+
+class _File(io.BufferedReader):
+    """A file that gives at most `most` bytes at once."""
+
+    most = MAX_BYTES
+
+    def read(self, size: int | None = -1) -> bytes:
+        if (size or 0) > self.most:
+            raise CheckpointError(f"Its list of records has more than {self.most} bytes.")
+        return super().read(size)
 
 
 class _Contents:
@@ -152,6 +183,7 @@ class _Contents:
         if not (type(kind) is Global and kind.meaning in _DTYPES.values()):
             raise CheckpointError("It names a storage of an unknown type.")
         _check_counts((count,), "size of a storage")
+        check_key(key, "It has a storage with a key")
         storage = _Storage(key, kind.meaning, count)
         known = self.storages.setdefault(key, storage)
         if (known.dtype, known.count) != (storage.dtype, storage.count):
@@ -193,10 +225,11 @@ def _check_counts(numbers: tuple, what: str) -> None:
         raise CheckpointError(f"The {what} is not of whole numbers from 0.")
 
 
-def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
+def _read_zip(file: _File) -> dict[str, np.ndarray]:
     contents = _Contents()
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(file) as archive:  # reads its list of records at once, of any size
+            file.most = sys.maxsize
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 raise CheckpointError(
                     "It is a TorchScript program. Expected what "
@@ -215,8 +248,8 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
                     byteorder = record.read(len("little") + 1)
             if byteorder not in (b"little", b"big"):
                 raise CheckpointError(f"Its byte order is {byteorder!r}.")
-            tree = contents.read(io.BytesIO(archive.read(pickles[0])))
-            arrays = {}
+            tensors = _tensors(contents.read(io.BytesIO(archive.read(pickles[0]))))
+            needed, arrays = _needed(tensors), {}
             for key, storage in contents.storages.items():
                 size = records.get(f"{prefix}data/{key}")
                 if size != storage.bytes:
@@ -224,13 +257,14 @@ def _read_zip(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
                         f"The storage {key[:50]!r} should have {storage.bytes} bytes, "
                         f"the archive has {size}."
                     )
-                data = archive.read(f"{prefix}data/{key}")
-                arrays[key] = storage.array(data, {b"little": "<", b"big": ">"}[byteorder])
+                if key in needed:
+                    data = archive.read(f"{prefix}data/{key}")
+                    arrays[key] = storage.array(data, {b"little": "<", b"big": ">"}[byteorder])
     except CheckpointError:
         raise
     except _ZIP_ERRORS as error:
         raise CheckpointError(f"The zip archive is damaged: {error}") from error
-    return tree, arrays
+    return _views(tensors, arrays)
 
 
 def _records(archive: zipfile.ZipFile, file: BinaryIO) -> dict[str, int]:
@@ -254,22 +288,24 @@ def _records(archive: zipfile.ZipFile, file: BinaryIO) -> dict[str, int]:
     return records
 
 
-def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
+def _read_legacy(file: _File) -> dict[str, np.ndarray]:
     contents, stream = _Contents(), io.BytesIO(file.read(MAX_BYTES))
     if contents.read(stream) != MAGIC_NUMBER:
         raise CheckpointError("It does not begin as a checkpoint does.")
     if contents.read(stream) != PROTOCOL_VERSION:
         raise CheckpointError("It is of an unknown version of the legacy format.")
     contents.read(stream)  # the machine it was written on; the numbers are little endian anyway
-    tree = contents.read(stream)
-    keys = contents.read(stream)
-    named = type(keys) is list and all(type(key) is str for key in keys)
-    if not (named and sorted(keys) == sorted(contents.storages)):
+    tensors = _tensors(contents.read(stream))
+    keys, storages = contents.read(stream), contents.storages
+    # In this order: a key that is none of the storages' may be long.
+    named = type(keys) is list and all(type(key) is str and key in storages for key in keys)
+    if not (named and len(keys) == len(storages) == len(set(keys))):
         raise CheckpointError("Its list of storages does not match its tensors.")
     position, end = stream.tell(), file.seek(0, io.SEEK_END)
-    arrays = {}
+    file.most = sys.maxsize
+    needed, arrays = _needed(tensors), {}
     for key in keys:
-        storage = contents.storages[key]
+        storage = storages[key]
         file.seek(position)
         count = int.from_bytes(file.read(8), "little")
         position += 8 + storage.bytes
@@ -278,11 +314,13 @@ def _read_legacy(file: BinaryIO) -> tuple[object, dict[str, np.ndarray]]:
                 f"The storage {key[:50]!r} should have {storage.count} numbers, the file says "
                 f"{count} and ends {max(position - end, 0)} bytes too early."
             )
-        arrays[key] = storage.array(file.read(storage.bytes), "<")
-    return tree, arrays
+        if key in needed:
+            arrays[key] = storage.array(file.read(storage.bytes), "<")
+    return _views(tensors, arrays)
 
 
-def _state_dict(tree: object, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _tensors(tree: object) -> dict[str, _Tensor]:
+    """The state dict in what a pickle holds."""
     for _ in range(3):  # wrappers may be nested, and a hostile one without end
         found = [key for key in WRAPPERS if type(tree) is dict and type(tree.get(key)) is dict]
         if not found:
@@ -297,7 +335,16 @@ def _state_dict(tree: object, arrays: dict[str, np.ndarray]) -> dict[str, np.nda
     if others:
         raise CheckpointError(f"These of its entries are no tensors: {', '.join(others[:5])}.")
     prefix = "module." if all(name.startswith("module.") for name in tree) else ""
-    return {
-        name.removeprefix(prefix): tensor.view(arrays[tensor.storage.key])
-        for name, tensor in tree.items()
-    }
+    return {name.removeprefix(prefix): tensor for name, tensor in tree.items()}
+
+
+def _needed(tensors: dict[str, _Tensor]) -> set[str]:
+    """The keys of the storages of these tensors, unless they are too large together."""
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    if (size := sum(storage.bytes for storage in storages.values())) > MAX_WEIGHTS:
+        raise CheckpointError(f"Its weights have {size} bytes; at most {MAX_WEIGHTS} are read.")
+    return set(storages)
+
+
+def _views(tensors: dict[str, _Tensor], arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: tensor.view(arrays[tensor.storage.key]) for name, tensor in tensors.items()}

@@ -183,7 +183,7 @@ def test_an_alias_that_differs_is_refused(tmp_path):
 
 def test_a_file_without_a_head(tmp_path):
     path = tmp_path / "a.pt"
-    for shape in ((), (0, 640), (10**6, 1)):
+    for shape in ((), (0, 640), (10**6, 1), (10**9, 640, 0)):
         path.write_bytes(state_dict_bytes({"classifier.fc.weight": np.zeros(shape, "float32")}))
         with pytest.raises(ValueError, match=r"missing: classifier\.fc\.bias"):
             import_checkpoint(path, "ParCNetXS", tmp_path / "a.weights.h5")

@@ -108,12 +108,13 @@ def test_problems_are_listed_and_the_model_is_left_alone(model):
     state["classifier.fc.weight"] = np.zeros((10, 640), "float32")
     state["conv_1.block.conv.weight"] = np.zeros((3,), "float32")
     state["extra.weight"] = np.zeros(3, "float32")
+    state["extra.residual.a"] = state["extra.layer_5.0.a"] = np.zeros(3, "float32")
     state["residual.block.exp_1x1.block.conv.weight"] = np.zeros((512, 128, 1, 1), "float32")
     with pytest.raises(ValueError, match="does not fit 'parc_net_xs'") as caught:
         load_state_dict(model, state, names.parc_net)
     message = str(caught.value)
     assert "missing: conv_1.block.norm.bias" in message
-    assert "unexpected: extra.weight" in message
+    assert "unexpected: extra.layer_5.0.a, extra.residual.a, extra.weight" in message
     assert "classifier.fc.weight: (10, 640) for predictions/kernel" in message
     assert "conv_1.block.conv.weight: (3,)" in message
     assert "differs from layer_5.0.block.exp_1x1.block.conv.weight" in message

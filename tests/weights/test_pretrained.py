@@ -17,8 +17,8 @@ import keras_parc
 from keras_parc import ParCNetS, ParCNetXS
 from keras_parc.models.classifier import weight_loader
 from keras_parc.models.registry import find_model
-from keras_parc.weights import download, presets
-from keras_parc.weights.download import DownloadError
+from keras_parc.weights import fetch, presets
+from keras_parc.weights.fetch import DownloadError
 from keras_parc.weights.names import load_state_dict
 from reference import TOLERANCE, error, image, name_map, outputs, state_dict
 
@@ -208,8 +208,8 @@ BROKEN = [
     ("missing", "the server answers 404 Not Found"),
     ("drops", r"the connection ended after \d+ of \d+ bytes"),
     ("resets", "the connection broke|the connection ended after"),
-    ("silent", "fell silent for 1 s"),
-    ("stalls", "fell silent for 1 s"),
+    ("silent", "fell silent for 0.5 s"),
+    ("stalls", "fell silent for 0.5 s"),
     ("trickles", r"too slow: \d+ bytes in 1 s"),
     ("endless", "more than 31457280 bytes came"),
 ]
@@ -217,7 +217,8 @@ BROKEN = [
 
 @pytest.mark.parametrize(("behaviour", "message"), BROKEN, ids=[name for name, _ in BROKEN])
 def test_a_broken_server(serve, cache, monkeypatch, behaviour, message):
-    monkeypatch.setattr(download, "SILENCE", 1.0)
+    monkeypatch.setattr(fetch, "SILENCE", 0.5)
+    monkeypatch.setattr(fetch, "PERIOD", 1.0)
     server = serve(behaviour)
     with pytest.raises(DownloadError, match=message) as caught:
         ParCNetS(weights="imagenet", include_preprocessing=False)
@@ -373,7 +374,7 @@ CHILD = """
 import os, sys
 from keras_parc.models.classifier import weight_loader
 from keras_parc.models.registry import find_model
-from keras_parc.weights import download, presets
+from keras_parc.weights import fetch, presets
 presets.PRESETS = eval(os.environ["PRESETS"], {"Preset": presets.Preset})
 import keras_parc
 """

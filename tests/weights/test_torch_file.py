@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from torch_files import (
     zip_bytes,
 )
 
+from keras_parc.weights import torch_file
 from keras_parc.weights.pickle_data import CheckpointError, read_pickle
 from keras_parc.weights.torch_file import read_torch_file
 
@@ -177,7 +180,13 @@ def described(**changes):
         (described(offset=1), "reaches beyond"),
         (described(strides=(4, 1)), "reaches beyond"),
         (described(shape=(1,) * 33, strides=(1,) * 33), "33 dimensions"),
-        (described(count=2**40), "should have 4398046511104 bytes, the archive has 24"),
+        (described(count=2**20), "should have 4194304 bytes, the archive has 24"),
+        (described(count=2**28 + 1), "weights have 1073741828 bytes; at most 1073741824 are read"),
+        (described() | {"b" * 1001: 1}, r"a key of 1001 characters, 'bbb+'\.\.\.; expected 1000"),
+        ({"a": tensor("b" * 1001, ARRAY)}, "a storage with a key of 1001 characters"),
+        ({number: 1 for number in range(10_001)}, "more than 10000 entries under numbers"),
+        ({"a": 2**2040}, "operation LONG4"),
+        ({"two\nlines\x1b": 1}, r"no tensors: two lines\?\."),
         (described(storage="DoubleStorage"), "should have 48 bytes, the archive has 24"),
         (described(storage="QInt8Storage"), r"'torch\.QInt8Storage'"),
         (described() | {"b": tensor("1", ARRAY)}, "'1' should have 24 bytes, the archive has None"),
@@ -213,6 +222,55 @@ def test_refused_archives(read, tmp_path):
         read(legacy_bytes(pickled({"a": tensor("0", ARRAY, True)}), {"0": ARRAY})[:-4])
     with pytest.raises(FileNotFoundError, match=r"no checkpoint '.*none\.pt'"):
         read_torch_file(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_sparse_file_of_64_gib(tmp_path, wanted):
+    """It takes no room on a disk. Numbers beside the state dict are not read, of any size."""
+    count = 2**34
+    huge = {"huge": tensor("1", ARRAY, True, count=count, shape=(count,), strides=(1,))}
+    model = {"a": tensor("0", ARRAY, True)}
+    tree = {"model": model | huge} if wanted else {"model": model, "optimizer": huge}
+    content = legacy_bytes(pickled(tree), {"0": ARRAY, "1": np.zeros(0, "float32")})
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content[:-8] + struct.pack("<q", count))
+    os.truncate(path, len(content) + 4 * count)
+    if wanted:
+        with pytest.raises(CheckpointError, match="weights have 68719476760 bytes; at most 1073"):
+            read_torch_file(path)
+    else:
+        assert_same(read_torch_file(path), {"a": ARRAY})
+
+
+def test_a_list_of_records_that_is_too_long(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled({}))
+        for number in range(70):
+            info = zipfile.ZipInfo(str(number))
+            info.comment = bytes(2**16 - 1)
+            archive.writestr(info, b"")
+    with pytest.raises(CheckpointError, match="list of records has more than 4194304 bytes"):
+        read_torch_file(path)
+
+
+def test_names_of_records_in_an_error_are_cut(tmp_path):
+    path, name = tmp_path / "checkpoint.pt", "x" * 60_000 + "/data.pkl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, pickled({}))
+    path.write_bytes(path.read_bytes().replace(b"xx", b"yx", 1))  # not so in the list of records
+    with pytest.raises(CheckpointError, match="archive is damaged: File name in dir") as caught:
+        read_torch_file(path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_too_little_memory(read, monkeypatch):
+    def array(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(torch_file._Storage, "array", array)
+    with pytest.raises(CheckpointError, match="needs more memory than there is"):
+        read(of_tree(described()))
 
 
 def test_pickle_of_python(tmp_path):
