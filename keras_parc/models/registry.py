@@ -104,7 +104,8 @@ def register_model(
     Args:
         constructor: A function with arguments of `keras.applications` that returns a Keras model.
             Recipes pass `input_shape`, `classes`, `include_top`, `classifier_activation` and
-            `include_preprocessing=True`: the model takes RGB 0..255.
+            `include_preprocessing=True`: the model takes RGB 0..255. Made on a
+            `keras_parc.layers.ImageInput`, it records what it takes and its crop.
         key: Name in recipes and files. Default: the default of the constructor's `name`.
         **fields: Fields of `ModelEntry`, such as `task`, `input_size`, `levels` or `recipes`.
 
@@ -124,7 +125,7 @@ def register_model(
         ...     name="my_net",
         ...     include_preprocessing=True,
         ... ):
-        ...     image = x = keras.Input(input_shape)
+        ...     image = x = keras_parc.layers.ImageInput(input_shape).output
         ...     x = keras.layers.Rescaling(1 / 255)(x) if include_preprocessing else x
         ...     x = keras.layers.Conv2D(8, 3, 4, name="stage2")(x)
         ...     if include_top:

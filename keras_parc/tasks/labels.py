@@ -124,12 +124,13 @@ def class_order(labels: Sequence[str] | None, names: Sequence[str], source: str)
     strange = [name for name in labels if name not in places]
     unknown = [name for name in names if name not in set(labels)]
     raise ValueError(
-        f"The classes of {source!r} are not the model's: only the model has {_some(strange)}; only "
-        f"the data has {_some(unknown)}. If they mean the same, name the model's classes as the "
+        f"The classes of {source!r} are not the model's: only the model has {some(strange)}; only "
+        f"the data has {some(unknown)}. If they mean the same, name the model's classes as the "
         "data does (--labels)."
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     listed = ", ".join(repr(name) for name in names[:_NAMED]) or "nothing of its own"
     return listed + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,12 +1,14 @@
 """A recipe and the data it names: one call, which is also how to go on after a stop."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 from rich.console import Console
 
 from keras_parc.support.files import replacing
+from keras_parc.tasks.labels import read_labels, some
 from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
@@ -31,7 +33,8 @@ def train(
 
     Args:
         recipe: The run, for instance what `keras_parc.training.recipes.find_recipe` returns.
-        out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added.
+        out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added, the names
+            of the classes.
         data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
         devices: Where to compute.
         checkpoint_steps: Steps from one checkpoint to the next.
@@ -45,7 +48,8 @@ def train(
         FloatingPointError: The loss is not a number.
         FileNotFoundError: The data set is not there.
         OSError: A file could not be written.
-        ValueError: Something does not fit, or too many images are damaged.
+        ValueError: Something does not fit, such as other classes than the run began with, or too
+            many images are damaged.
 
     Example:
         >>> from keras_parc.training.recipes import find_recipe, override
@@ -61,11 +65,15 @@ def train(
     task = find_task(recipe.task)
     data = task.data
     source = open_source(recipe.data, data_dir, check=None)  # once: a folder is searched
-    names = data.class_names(source)
+    names, labels = data.class_names(source), Path(out) / "labels.txt"
+    _check_classes(names, labels)
     skipped = SkippedImages(limit=recipe.skip_limit)
     shared = {"size": recipe.size, "skipped": skipped}
 
     def training(epoch, plan, start):
+        if devices.host == 0:  # now, as the folder is this run's
+            with replacing(labels) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         return data.dataset(
             source,
             recipe.train_split,
@@ -89,7 +97,7 @@ def train(
         **shared,
     )
     try:
-        model = fit(
+        return fit(
             recipe,
             training,
             validation,
@@ -104,7 +112,15 @@ def train(
         if skipped.failure is None:
             raise
         raise ValueError(skipped.failure) from error
-    if devices.host == 0:
-        with replacing(Path(out) / "labels.txt") as temporary:
-            temporary.write_text("\n".join(names) + "\n")
-    return model
+
+
+def _check_classes(names: Sequence[str], labels: Path) -> None:
+    """Refuse to go on with a run that began with other classes, or in another order."""
+    if not labels.with_name("recipe.json").exists() or not labels.exists():
+        return
+    before = read_labels(labels)
+    if before != list(names):
+        raise ValueError(
+            f"The run in {str(labels.parent)!r} began with the classes {some(before)}; the data "
+            f"now has {some(names)}. Bring them back to go on, or choose another folder."
+        )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import keras
 import numpy as np
@@ -49,14 +50,25 @@ def test_evaluate(folder, light, run_cli, caplog):
 
 
 def test_validation_in_training(folder, run_cli, tmp_path):
+    """And a run does not go on with other classes."""
     import small_training  # noqa: F401 (registers the model "small")
 
     options = ("model=small", "epochs=1", "size=32", "sizes=32", "batch=4", "warm_up_steps=1")
-    settings = [word for each in (*options, f"data={folder}") for word in ("--set", each)]
-    code, _, errors = run_cli("train", "--recipe", "digit_scenes", *settings, "--out", tmp_path)
+    data, out = shutil.copytree(folder, tmp_path / "data"), tmp_path / "run"
+    settings = [word for each in (*options, f"data={data}") for word in ("--set", each)]
+    command = ("train", "--recipe", "digit_scenes", *settings, "--out", out)
+    code, _, errors = run_cli(*command)
     assert code == 0, errors
-    (row,) = json.loads((tmp_path / "result.json").read_text())["history"]
+    (row,) = json.loads((out / "result.json").read_text())["history"]
     assert np.isfinite(row["val_loss"])
+    assert (out / "labels.txt").read_text() == "black\nwhite\n"
+    assert "state --short-side 48 where it is used" in errors  # small has no ImageInput
+
+    for split in ("train", "validation"):
+        (data / split / "white").rename(data / split / "grey")
+    code, _, errors = run_cli(*command)
+    assert code == 2
+    assert "began with the classes 'black', 'white'; the data now has 'black', 'grey'" in errors
 
 
 def test_predict(folder, light, run_cli):

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_parc.models.inputs import crop_of
 from keras_parc.models.registry import find_model
+from keras_parc.tasks.classification.training import ClassificationLearner
 from keras_parc.training.compiling import rate_schedule
 from keras_parc.training.recipes import Recipe, find_recipe, list_recipes, override
 from keras_parc.training.sampler import batch_of, epoch_plan
@@ -20,6 +22,12 @@ RATES = {
     "ssd_parcnet_s": (9e-5, 9e-4, 1e-6, 500, 200),
     "deeplabv3_parcnet_s": (9e-5, 9e-4, 1e-6, 500, 50),
 }
+
+
+def test_the_crop_of_validation_goes_with_the_model():
+    recipe = override(find_recipe("digit_scenes"), ["short_side=60", "model=parc_net_tiny"])
+    for side in (48, None):
+        assert crop_of(ClassificationLearner(recipe, 10).build(side)) == 48 / 60
 
 
 @pytest.mark.parametrize("name", RATES)
