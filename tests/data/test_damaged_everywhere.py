@@ -49,7 +49,7 @@ def test_evaluate(folder, light, run_cli, caplog):
     assert "broken.jpg" in caplog.text
 
 
-def test_validation_in_training(folder, run_cli, tmp_path):
+def test_validation_in_training(folder, run_cli, tmp_path, caplog):
     """And a run does not go on with other classes."""
     import small_training  # noqa: F401 (registers the model "small")
 
@@ -62,7 +62,7 @@ def test_validation_in_training(folder, run_cli, tmp_path):
     (row,) = json.loads((out / "result.json").read_text())["history"]
     assert np.isfinite(row["val_loss"])
     assert (out / "labels.txt").read_text() == "black\nwhite\n"
-    assert "state --short-side 48 where it is used" in errors  # small has no ImageInput
+    assert "state --short-side 48 where it is used" in caplog.text  # small has no ImageInput
 
     for split in ("train", "validation"):
         (data / split / "white").rename(data / split / "grey")
