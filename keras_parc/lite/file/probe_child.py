@@ -63,5 +63,5 @@ if __name__ == "__main__":
         print("it needs more memory than this machine has")
         sys.exit(1)
     except Exception as error:  # of whatever kind: the file is the cause
-        print(" ".join(f"the runtime refuses it: {error}".split()))
+        print("the runtime refuses it:", " ".join(str(error).split()) or repr(error))
         sys.exit(1)
