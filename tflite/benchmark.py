@@ -4,7 +4,7 @@
     python benchmark.py MODEL... [--runs N] [--threads N] [--cpus 0,1] [--csv FILE]
 
 The models take turns, one inference each, so that heat and other load hit all of them alike.
-Needs run.py beside it, numpy and ai-edge-litert or tflite-runtime.
+Needs run.py and model_file.py beside it, numpy and ai-edge-litert or tflite-runtime.
 """
 
 import argparse

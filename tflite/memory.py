@@ -3,11 +3,13 @@
 
 import argparse
 import csv
+import multiprocessing
 import os
-import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
-from run import ToolError, load_runtime, one_line, open_model, positive
+from run import ToolError, load_runtime, open_model, positive
 
 COLUMNS = ["model", "file_mb", "arena_mb", "loaded_mb", "peak_mb", "threads", "runtime"]
 
@@ -33,13 +35,30 @@ def arena(path):
 
 
 def weigh(path, threads):
-    """MB that a model adds to a process with the runtime: loaded, and at most in an inference."""
-    load_runtime()
+    """A row of figures; to be called in a process that has not imported the runtime.
+
+    "loaded_mb" and "peak_mb" are what a model adds to one that has: loaded, and at most in an
+    inference.
+    """
+    runtime = load_runtime()[1]
     before = resident("VmRSS")
     interpreter = open_model(path, threads)
     loaded = resident("VmRSS") - before
     interpreter.invoke()
-    return loaded, resident("VmHWM") - before
+    peak = resident("VmHWM") - before
+    sizes = [os.path.getsize(path) / 1e6, arena(path), loaded, peak]
+    figures = [os.path.basename(path), *(round(each, 2) for each in sizes)]
+    return dict(zip(COLUMNS, [*figures, threads, runtime]))
+
+
+def weigh_alone(path, threads):
+    """`weigh` in a process of its own: a fork, since on a device a launcher may start Python."""
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=fork) as pool:
+        try:
+            return pool.submit(weigh, path, threads).result()
+        except BrokenProcessPool as error:
+            raise ToolError(f"the runtime dies of {path}: copy or export it again") from error
 
 
 def main(arguments=None):
@@ -48,22 +67,16 @@ def main(arguments=None):
     parser.add_argument("model", nargs="+")
     parser.add_argument("--threads", type=positive, default=1, metavar="N", help="(1)")
     parser.add_argument("--csv", metavar="FILE", help="write the figures there as well")
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     try:
-        if args.alone:
-            print(*weigh(args.model[0], args.threads))
-            return 0
-        runtime, rows = load_runtime()[1], []
+        rows = []
         for path in args.model:
-            command = [sys.executable, __file__, path, "--alone", "--threads", str(args.threads)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            if done.returncode:
-                raise ToolError(one_line(done.stderr.decode().replace("error: ", "")))
-            sizes = [os.path.getsize(path) / 1e6, arena(path), *map(float, done.stdout.split())]
-            figures = [os.path.basename(path), *(round(each, 2) for each in sizes)]
-            rows.append(dict(zip(COLUMNS, [*figures, args.threads, runtime])))
-            print("{0}  arena {2} MB, loaded {3} MB, at most {4} MB".format(*figures))
+            rows.append(weigh_alone(path, args.threads))
+            print(
+                "{model}  arena {arena_mb} MB, loaded {loaded_mb} MB, at most {peak_mb} MB".format(
+                    **rows[-1]
+                )
+            )
         if args.csv:
             partial = f"{args.csv}.part"
             with open(partial, "w", newline="") as file:

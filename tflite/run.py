@@ -3,25 +3,23 @@
 
     python run.py IMAGE... MODEL [--top K] [--threads N] [--labels FILE]
 
-Needs numpy, Pillow and ai-edge-litert or tflite-runtime; Python 3.9 or newer, numpy 1.19 or newer.
+Needs model_file.py beside it, numpy, Pillow and ai-edge-litert or tflite-runtime; Python 3.9 or
+newer, numpy 1.19 or newer.
 Normalization, output names and labels come from the metadata in the file, where it has any.
 """
 
 import argparse
 import os
 import platform
-import struct
 import sys
-import zipfile
-import zlib
-from collections import namedtuple
 
 import numpy as np
+
+from model_file import ToolError, check_is_file, check_model, lines_of, one_line, read_metadata
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
 # The evaluation rule for classification: at input size 256, the short side goes to 288.
 RESIZE_RATIO = 288 / 256
-MAX_LABELS = 2**22  # bytes
 # What the names of a detector's outputs contain: ours, and those MediaPipe asks for.
 DETECTION_OUTPUTS = {
     "boxes": ("box", "location"),
@@ -29,12 +27,6 @@ DETECTION_OUTPUTS = {
     "scores": ("score",),
     "count": ("count", "num"),
 }
-
-Metadata = namedtuple("Metadata", "mean std output_names labels")
-
-
-class ToolError(Exception):
-    """A mistake the caller can fix; printed as one line, exit code 2."""
 
 
 def load_runtime():
@@ -56,27 +48,12 @@ def load_runtime():
     )
 
 
-def check_is_file(path, what):
-    """Refuse a folder, a pipe or a device, at which reading could wait for ever."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ToolError(f"expected a file as {what}, {path} is none")
-
-
 def open_model(path, threads=1, kernels="AUTO"):
     """Return an interpreter for the file, with its tensors allocated.
 
     `kernels` is a member of the runtime's OpResolverType: AUTO uses XNNPACK where it can.
     """
-    check_is_file(path, "the model")
-    try:
-        with open(path, "rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise ToolError(f"cannot read the model {path}: {error.strerror}") from error
-    if head[4:8] != b"TFL3":
-        raise ToolError(
-            f"{path} is not a .tflite: expected TFL3 at bytes 4 to 8, got {head[4:8]!r}"
-        )
+    check_model(path)
     module, runtime = load_runtime()
     try:
         interpreter = module.Interpreter(
@@ -90,111 +67,6 @@ def open_model(path, threads=1, kernels="AUTO"):
     except SystemError as error:
         raise ToolError(f"{runtime} was built for another numpy: pip install 'numpy<2'") from error
     return interpreter
-
-
-def one_line(error):
-    """The message of an error on one line, cut where it gets long."""
-    return " ".join(str(error).split())[:300]
-
-
-# --- metadata -------------------------------------------------------------------------------------
-# A flatbuffer table starts with the distance back to its vtable; the vtable lists where each field
-# lies. Field numbers: tensorflow/lite/schema/schema.fbs and metadata_schema.fbs.
-
-
-def read_metadata(path):
-    """Read what a file says about itself; empty values where it says nothing."""
-    with open(path, "rb") as file:
-        model = file.read()
-    mean, std, names = [0.0], [1.0], []
-    try:
-        data = _metadata_buffer(model)
-        if data:
-            subgraph = _vector(data, _follow(data, 0), 3)[0]
-            for tensor in _vector(data, subgraph, 2)[:1]:
-                for unit in _vector(data, tensor, 4):
-                    kind = _field(data, unit, 0)
-                    if kind and data[kind] == 1:  # NormalizationOptions
-                        options = _follow(data, _field(data, unit, 1))
-                        mean, std = (_floats(data, options, field) for field in (0, 1))
-            names = [_string(data, tensor, 0) for tensor in _vector(data, subgraph, 3)]
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise ToolError(f"the metadata in {path} is damaged: export the model again") from error
-    return Metadata(mean, std, names, _packed_labels(path))
-
-
-def _metadata_buffer(model):
-    root = _follow(model, 0)
-    buffers = _vector(model, root, 4)
-    for entry in _vector(model, root, 6):
-        if _string(model, entry, 0) == "TFLITE_METADATA":
-            field = _field(model, entry, 1)
-            index = struct.unpack_from("<I", model, field)[0] if field else 0
-            return _bytes(model, buffers[index], 0)
-    return b""
-
-
-def _packed_labels(path):
-    """The labels in the archive that metadata writers append to a .tflite, or None."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            texts = [each for each in archive.infolist() if each.filename.endswith(".txt")]
-            texts.sort(key=lambda each: "label" not in each.filename)
-            if not texts:
-                return None
-            if texts[0].file_size > MAX_LABELS:
-                raise ToolError(
-                    f"the labels in {path} take {texts[0].file_size} bytes: give others (--labels)"
-                )
-            return lines_of(archive.read(texts[0]).decode())
-    except zipfile.BadZipFile:
-        return None
-    except (RuntimeError, NotImplementedError, ValueError, OSError, zlib.error) as error:
-        # encrypted, packed in an unknown way, damaged, or not UTF-8
-        raise ToolError(
-            f"the labels in {path} cannot be read ({one_line(error)}): give others (--labels)"
-        ) from error
-
-
-def _follow(data, position):
-    return position + struct.unpack_from("<I", data, position)[0]
-
-
-def _field(data, table, number):
-    """Where field `number` of a table lies, or None where it is left at its default."""
-    vtable = table - struct.unpack_from("<i", data, table)[0]
-    size = struct.unpack_from("<H", data, vtable)[0]
-    entry = 4 + 2 * number
-    offset = struct.unpack_from("<H", data, vtable + entry)[0] if entry < size else 0
-    return table + offset if offset else None
-
-
-def _span(data, table, number):
-    """Start and length of a vector field."""
-    field = _field(data, table, number)
-    if field is None:
-        return 0, 0
-    start = _follow(data, field)
-    return start + 4, struct.unpack_from("<I", data, start)[0]
-
-
-def _vector(data, table, number):
-    start, length = _span(data, table, number)
-    return [_follow(data, start + 4 * i) for i in range(length)]
-
-
-def _floats(data, table, number):
-    start, length = _span(data, table, number)
-    return list(struct.unpack_from(f"<{length}f", data, start))
-
-
-def _bytes(data, table, number):
-    start, length = _span(data, table, number)
-    return data[start : start + length]
-
-
-def _string(data, table, number):
-    return _bytes(data, table, number).decode()
 
 
 # --- image in, tensor out -------------------------------------------------------------------------
@@ -400,11 +272,6 @@ def run(interpreter, image, metadata, labels, top, paint=None):
         except (OSError, ValueError) as error:
             raise ToolError(f"cannot write the picture {paint}: {one_line(error)}") from error
     return task(outputs, names, labels, top, (image.height, image.width))
-
-
-def lines_of(text):
-    """The lines of a text file; what else Unicode calls a line's end may be part of a name."""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def read_labels(path):

@@ -15,6 +15,7 @@ from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
+from keras_parc.lite.file.probe import mark_safe
 from keras_parc.lite.process import TaskError, conversion_process
 from keras_parc.lite.quantize import fine_tuning, int8, ranges
 from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
@@ -149,6 +150,7 @@ def to_tflite(
         if metadata is not None:
             content = add_metadata(content, metadata, anchors)
         temporary.write_bytes(content)
+        mark_safe(content)
     return path
 
 

@@ -17,6 +17,11 @@ from contextvars import ContextVar
 MAX_TASKS = 20  # Then a new process takes over, so that memory is returned.
 
 
+def module_path() -> str:
+    """PYTHONPATH with which a child process imports what this process would."""
+    return os.pathsep.join(each or os.getcwd() for each in sys.path)
+
+
 class TaskError(RuntimeError):
     """A task failed; the process goes on."""
 
@@ -35,7 +40,6 @@ class ConversionProcess:
             self.close()
         if self._process is not None:
             return
-        path = os.pathsep.join(each or os.getcwd() for each in sys.path)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._tasks = 0
         self._process = subprocess.Popen(
@@ -44,7 +48,7 @@ class ConversionProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             # The converter needs no GPU, and TensorFlow would take all of its memory.
-            env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "-1"},
+            env=os.environ | {"PYTHONPATH": module_path(), "CUDA_VISIBLE_DEVICES": "-1"},
             # So that Ctrl-C reaches only the caller, who ends the process.
             start_new_session=True,
         )

@@ -1,4 +1,4 @@
-"""Text of others on a terminal."""
+"""Text of others: on a terminal, and as a list of names."""
 
 
 def printable(text: str) -> str:
@@ -32,3 +32,22 @@ def one_line(text: str, longest: int = 500) -> str:
     """
     line = " ".join(printable(text).split())
     return line if len(line) <= longest else f"{line[:longest]}..."
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of names, one a line.
+
+    Unlike `str.splitlines`, which also splits where Unicode sees a line's end in the middle of a
+    name. `tflite/model_file.py`, which knows nothing of this package, follows this too.
+
+    Args:
+        text: The file's content. A byte order mark at the beginning is left out.
+
+    Returns:
+        At least one line; lines may be empty.
+
+    Example:
+        >>> lines_of("cat\\r\\ndog\\n")
+        ['cat', 'dog']
+    """
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").removesuffix("\n").split("\n")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_parc.support.text import lines_of
+
 log = logging.getLogger(__name__)
 _NAMED = 5  # classes that a message names
 
@@ -29,12 +31,12 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no label file {str(path)!r}.")
     try:
-        text = path.read_text("utf-8-sig")  # as some editors begin it
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"The label file {str(path)!r} is not UTF-8 text: {error}") from error
     if not text.strip():
         raise ValueError(f"The label file {str(path)!r} is empty: one class name a line.")
-    return text.removesuffix("\n").split("\n")  # and not at what else Unicode calls a line's end
+    return lines_of(text)
 
 
 def recorded_labels(model, classes: int) -> list[str] | None:

@@ -26,6 +26,7 @@ from tflite_models import (
 TOOLS = Path(__file__).parents[2] / "tflite"
 sys.path.insert(0, str(TOOLS))
 import benchmark  # noqa: E402
+import memory  # noqa: E402
 import run  # noqa: E402
 
 
@@ -203,7 +204,7 @@ def test_wrong_models(folder, image, model, name):
     check_error(tool(name, *before, folder / "no.tflite"), "no.tflite", "No such file")
     check_error(tool(name, *before, image), "is not a .tflite", "TFL3")
     (folder / "cut.tflite").write_bytes(Path(model).read_bytes()[:5000])
-    check_error(tool(name, *before, folder / "cut.tflite"), "cannot load", "cut.tflite")
+    check_error(tool(name, *before, folder / "cut.tflite"), "cut.tflite is damaged", "copy or")
 
 
 def test_model_of_another_kind(folder, image):
@@ -270,6 +271,23 @@ def test_memory(folder, model):
     for row, least in ((small, 0), (wide, 50)):
         assert float(row["peak_mb"]) >= float(row["loaded_mb"])
         assert float(row["peak_mb"]) > float(small["peak_mb"]) - 1 + least
+
+
+def test_memory_needs_no_command_for_python(model, monkeypatch, capfd):
+    """On a device a launcher starts Python, past which it cannot be started."""
+    monkeypatch.setattr(sys, "executable", os.devnull)
+    done = memory.main([model])
+    printed, errors = capfd.readouterr()
+    assert done == 0, errors
+    assert printed.startswith("halves.tflite  arena ")
+
+
+def test_memory_of_a_file_that_ends_the_runtime(model, monkeypatch, capfd):
+    monkeypatch.setattr(memory, "open_model", lambda *arguments: os.abort())
+    assert memory.main([model]) == 2
+    assert capfd.readouterr().err == (
+        f"error: the runtime dies of {model}: copy or export it again\n"
+    )
 
 
 def test_benchmark_table_and_csv(folder, model):

@@ -313,8 +313,8 @@ def test_a_file_that_is_damaged(small, tmp_path):
     content = to_tflite(small, tmp_path / "m.tflite").read_bytes()
     for damaged, message in [
         (b"\x89PNG" * 9, "identifier 'TFL3' is missing"),
-        (content[: len(content) // 2], "refuses"),
-        (content[:8] + b"\xff" * 99, "refuses"),
+        (content[: len(content) // 2], "cannot be run: the runtime refuses it"),
+        (content[:8] + b"\xff" * 99, "cannot be run: the runtime refuses it"),
     ]:
         (tmp_path / "m.tflite").write_bytes(damaged)
         with pytest.raises(ValueError, match=message):

@@ -202,7 +202,7 @@ def test_segmenter(tmp_path):
     [
         ({"labels": "abcd"}, "`labels` must be a list"),
         ({"labels": ["a", "b\nc"]}, "without line breaks, got 'b\\\\nc'"),
-        ({"labels": ["a", "b\u2028c"]}, "without line breaks"),
+        ({"labels": ["a", "b\rc"]}, "without line breaks"),
         ({"labels": [1, 2]}, "A label must be a string"),
         ({"name": None}, "`name` must be a string, got None"),
         ({"mean": [0, 0]}, "1 or 3 values"),
@@ -286,6 +286,58 @@ def test_damaged_file(classifier, tmp_path):
     for cut in range(len(content) - 200, len(content), 7):
         with pytest.raises(ValueError, match="cannot be read"):
             read_metadata(write(path, content[:cut]))
+
+
+def packed_anew(content, path, name, labels, compression=zipfile.ZIP_DEFLATED):
+    """The file with another archive behind the model."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = min(each.header_offset for each in archive.infolist())
+    write(path, content[:start])
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr(name, labels)
+    return path
+
+
+def test_a_label_may_hold_what_unicode_calls_a_line_end(classifier, tmp_path):
+    """As in run.py and in a user's file of labels."""
+    metadata = dataclasses.replace(FULL, labels=["a\u2028b", "c\x0cd", "e\x85f", " g "])
+    path = write(tmp_path / "model.tflite", add_metadata(classifier, metadata))
+    assert read_metadata(path) == metadata
+    assert run.read_metadata(path).labels == list(metadata.labels)
+    path = packed_anew(path.read_bytes(), path, "labels.txt", "\ufeffa\r\nb\r\nc\nd\n".encode())
+    assert read_metadata(path).labels == ("a", "b", "c", "d")
+    assert run.read_metadata(path).labels == ["a", "b", "c", "d"]
+
+
+def test_packed_labels_that_cannot_be_used(classifier, tmp_path):
+    """Not UTF-8, too large, another file, encrypted, damaged: one line each."""
+    content, path = add_metadata(classifier, FULL), tmp_path / "model.tflite"
+
+    def encrypted():  # bit 0 of the flags in the list at the end
+        data = bytearray(packed_anew(content, path, "labels.txt", b"a\n").read_bytes())
+        data[data.rindex(b"PK\x01\x02") + 8] |= 1
+        write(path, bytes(data))
+
+    def damaged():
+        labels = np.random.default_rng(0).bytes(2000).hex().encode()
+        packed_anew(content, path, "labels.txt", labels, zipfile.ZIP_LZMA)
+        data = bytearray(path.read_bytes())
+        data[-1500:-500] = bytes(1000)
+        write(path, bytes(data))
+
+    for make, words in [
+        (lambda: packed_anew(content, path, "labels.txt", b"\xff\xfe"), "utf-8"),
+        (lambda: packed_anew(content, path, "labels.txt", b"x" * 5_000_000), "take 5000000 bytes"),
+        (lambda: packed_anew(content, path, "names.txt", b"a\n"), "labels.txt"),
+        (encrypted, "encrypted"),
+        (damaged, "orrupt"),
+    ]:
+        make()
+        with pytest.raises(
+            ValueError, match=r"model\.tflite' cannot be read: .*" + words
+        ) as caught:
+            read_metadata(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_damaged_table():

@@ -139,7 +139,7 @@ def test_predict_says_what_is_wrong(files, tmp_path, run_cli):
         ((digit, digit), "expected a name ending in .keras or .tflite"),
         ((broken, digit), "not a .keras file or is damaged"),
         ((fake, digit), "not a TensorFlow Lite model"),
-        ((short, digit), "The runtime refuses"),
+        ((short, digit), "the runtime refuses it"),
         ((model, digit, "--labels", labels), "has 2 lines, but the model has 10 classes"),
         ((model, digit, "--labels", tmp_path / "none.txt"), "no label file"),
     ]

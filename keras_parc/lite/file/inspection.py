@@ -51,7 +51,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The runtime refuses the file.
+        ValueError: The file cannot be run.
 
     Example:
         >>> import keras_parc, tempfile

@@ -7,6 +7,7 @@ in the file's metadata and, for the labels, a zip archive behind the model's byt
 
 import dataclasses
 import io
+import lzma
 import os
 import struct
 import zipfile
@@ -30,15 +31,17 @@ from keras_parc.lite.file.metadata_outputs import (
 from keras_parc.lite.file.metadata_tables import decode, encode
 from keras_parc.models.inputs import InputScale
 from keras_parc.support.images import CENTRE
+from keras_parc.support.text import lines_of
 
 ENTRY = "TFLITE_METADATA"
 RGB = 1
+MAX_LABELS = 2**22  # bytes, unpacked
 # Earlier words for the tasks.
 OLD_TASKS = {"classify": "classification", "detect": "detection", "segment": "segmentation"}
 # What flatbuffers and zipfile raise on damaged content.
 DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, RuntimeError, EOFError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
+    *(struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
 )
 
 
@@ -95,7 +98,7 @@ class Metadata:
             raise ValueError(f"`labels` must be a list of strings, got {self.labels!r}.")
         labels = tuple(self.labels)
         for label in labels:
-            if not isinstance(label, str) or "".join(label.splitlines()) != label:
+            if not isinstance(label, str) or "\n" in label or "\r" in label:
                 raise ValueError(f"A label must be a string without line breaks, got {label!r}.")
         # The file holds float32; the shortest decimal makes what is read equal to what was given.
         mean, std = (
@@ -335,8 +338,17 @@ def _understand(table: dict, content: bytes) -> dict:
     for output in outputs:
         for file in output.get("associated_files", []):
             if file.get("type") in (AXIS_LABELS, VALUE_LABELS) and not labels:
-                with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                    labels = archive.read(file["name"]).decode().splitlines()
+                labels = _packed_lines(content, file["name"])
     licence = table.get("license", "")
     facts = {"labels": labels, "licence": licence, "task": task, "activation": activation}
     return values | facts
+
+
+def _packed_lines(content: bytes, name: str) -> list[str]:
+    """The lines of a text file in the archive behind the model."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = archive.getinfo(name).file_size
+        if size > MAX_LABELS:
+            raise ValueError(f"its labels take {size} bytes, expected at most {MAX_LABELS}.")
+        text = archive.read(name).decode()
+    return lines_of(text) if text else []

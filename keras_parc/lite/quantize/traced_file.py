@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
+from keras_parc.lite.file.probe import check_runs
 from keras_parc.support import compat
 
 Function = Callable[[np.ndarray], np.ndarray]
@@ -56,7 +58,7 @@ class TracedFile:
     """A file run without delegates, so that every tensor can be read after a run.
 
     Args:
-        file: A path, or the bytes of a file with one image input.
+        file: A path, or the bytes of a file, made by this process, with one image input.
 
     Attributes:
         operations: Its operations in order, each an `Operation`.
@@ -64,7 +66,7 @@ class TracedFile:
         outputs: Numbers of the output tensors.
 
     Raises:
-        ValueError: The runtime refuses the file, or it has several inputs.
+        ValueError: The file cannot be run, or it has several inputs.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -79,10 +81,15 @@ class TracedFile:
     def __init__(self, file: str | os.PathLike | bytes):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        source = {"model_content": file} if isinstance(file, bytes) else {"model_path": str(file)}
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if isinstance(file, bytes):
+            source = {"model_content": file}
+        else:
+            source = {"model_path": str(file)}
+            check_runs(Path(file), kernels.name, threads=1)
         self._interpreter = Interpreter(
             **source,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_op_resolver_type=kernels,
             experimental_preserve_all_tensors=True,
         )
         self._interpreter.allocate_tensors()
