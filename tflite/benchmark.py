@@ -27,7 +27,7 @@ def fill_inputs(interpreter, metadata):
     generator = np.random.default_rng(0)
     for detail in interpreter.get_input_details():
         pixels = generator.integers(0, 256, detail["shape"]).astype(np.uint8)
-        values = encode(pixels, detail, metadata.mean, metadata.std)
+        values = encode(pixels, detail, metadata)
         interpreter.set_tensor(detail["index"], values)
 
 

@@ -3,6 +3,7 @@
 Needs nothing but Python 3.9 or newer.
 """
 
+import json
 import mmap
 import os
 import struct
@@ -12,7 +13,10 @@ from collections import namedtuple
 
 MAX_LABELS = 2**22  # bytes
 
-Metadata = namedtuple("Metadata", "mean std output_names labels")
+# The evaluation rule for classification: at input size 256, the short side goes to 288.
+CROP = 256 / 288
+
+Metadata = namedtuple("Metadata", "mean std channels crop output_names labels")
 
 
 class ToolError(Exception):
@@ -110,9 +114,7 @@ def check_model(path):
 class _Structure:
     def __init__(self, data):
         self.data, self.size = data, len(data)
-        self.left = (
-            self.size
-        )  # elements still to be visited: in an honest file fewer than its bytes
+        self.left = self.size  # elements still to be visited: an honest file has fewer than bytes
 
     def check(self):
         """Every table, vector and string inside the file; then the numbers that point at others."""
@@ -246,12 +248,16 @@ def below(index, count, name, kind):
 
 
 def read_metadata(path):
-    """Read what a file says about itself; empty values where it says nothing."""
+    """Read what a file says about itself: pixels and no names where it says nothing.
+
+    What keras_parc records of the image goes before the metadata of other writers, which know
+    neither the order of the channels nor a crop.
+    """
     with open(path, "rb") as file:
         model = file.read()
-    mean, std, names = [0.0], [1.0], []
+    mean, std, channels, crop, names = [0.0], [1.0], "rgb", CROP, []
     try:
-        data = _metadata_buffer(model)
+        data = _entry(model, "TFLITE_METADATA")
         if data:
             subgraph = _vector(data, _follow(data, 0), 3)[0]
             for tensor in _vector(data, subgraph, 2)[:1]:
@@ -261,16 +267,26 @@ def read_metadata(path):
                         options = _follow(data, _field(data, unit, 1))
                         mean, std = (_floats(data, options, field) for field in (0, 1))
             names = [_string(data, tensor, 0) for tensor in _vector(data, subgraph, 3)]
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        record = _entry(model, "keras_parc_image")
+        if record:
+            facts = json.loads(record.decode())
+            crop = float(facts["crop"])
+            if "mean" in facts:
+                mean, std = ([float(each) for each in facts[name]] for name in ("mean", "std"))
+                channels = facts["channels"]
+        if channels not in ("rgb", "bgr") or not 0 < crop <= 1:
+            raise ValueError
+    except (struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"the metadata in {path} is damaged: export the model again") from error
-    return Metadata(mean, std, names, _packed_labels(path))
+    return Metadata(mean, std, channels, crop, names, _packed_labels(path))
 
 
-def _metadata_buffer(model):
+def _entry(model, name):
+    """What stands under a name in a file."""
     root = _follow(model, 0)
     buffers = _vector(model, root, 4)
     for entry in _vector(model, root, 6):
-        if _string(model, entry, 0) == "TFLITE_METADATA":
+        if _string(model, entry, 0) == name:
             field = _field(model, entry, 1)
             index = struct.unpack_from("<I", model, field)[0] if field else 0
             return _bytes(model, buffers[index], 0)

@@ -5,7 +5,7 @@
 
 Needs model_file.py beside it, numpy, Pillow and ai-edge-litert or tflite-runtime; Python 3.9 or
 newer, numpy 1.19 or newer.
-Normalization, output names and labels come from the metadata in the file, where it has any.
+What images the model takes, output names and labels come from the file, where it says so.
 """
 
 import argparse
@@ -18,8 +18,6 @@ import numpy as np
 from model_file import ToolError, check_is_file, check_model, lines_of, one_line, read_metadata
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
-# The evaluation rule for classification: at input size 256, the short side goes to 288.
-RESIZE_RATIO = 288 / 256
 # What the names of a detector's outputs contain: ours, and those MediaPipe asks for.
 DETECTION_OUTPUTS = {
     "boxes": ("box", "location"),
@@ -96,11 +94,11 @@ def read_image(path):
         raise ToolError(f"{path} is not an image Pillow can read: {one_line(error)}") from error
 
 
-def resize(image, height, width, crop):
+def resize(image, height, width, crop=None):
     """Bring an image to (height, width): the centre of it, or all of it, stretched.
 
-    The centre is cut out of the image scaled to cover 288/256 of the size; an image of just the
-    size is taken as it is.
+    `crop`: the longer side as a share of the image that the centre is cut out of, which is scaled
+    to cover just that; None: stretched. An image of just the size is taken as it is.
     """
     pixels = np.asarray(image)
     if pixels.shape[:2] == (height, width):
@@ -108,7 +106,7 @@ def resize(image, height, width, crop):
     whole = height, width
     if crop:
         longer = max(height, width)
-        short_side = round(longer * RESIZE_RATIO)
+        short_side = round(longer / crop)
         tall, wide = short_side * height // longer, short_side * width // longer
         if pixels.shape[0] * wide < pixels.shape[1] * tall:
             whole = tall, tall * pixels.shape[1] // pixels.shape[0]
@@ -139,9 +137,11 @@ def neighbours(source, target, count):
     return (*pair, places - lower)
 
 
-def encode(pixels, detail, mean, std):
-    """Turn values of 0..255 into what the input tensor takes."""
-    dtype = detail["dtype"]
+def encode(pixels, detail, metadata):
+    """Turn RGB values of 0..255 into what the input tensor takes."""
+    dtype, mean, std = detail["dtype"], metadata.mean, metadata.std
+    if metadata.channels == "bgr":
+        pixels = pixels[..., ::-1]
     if dtype == np.uint8:
         return pixels
     values = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
@@ -256,8 +256,8 @@ def run(interpreter, image, metadata, labels, top, paint=None):
         raise ToolError(f"expected one image input (1, height, width, 3), the model has {shape}")
     details = interpreter.get_output_details()
     task = task_of(details)
-    pixels = resize(image, shape[1], shape[2], crop=task is classify)
-    values = encode(pixels[None], detail, metadata.mean, metadata.std)
+    pixels = resize(image, shape[1], shape[2], metadata.crop if task is classify else None)
+    values = encode(pixels[None], detail, metadata)
     interpreter.set_tensor(detail["index"], values)
     interpreter.invoke()
     outputs = [decode(interpreter.get_tensor(each["index"]), each) for each in details]
@@ -305,14 +305,18 @@ def main(arguments=None):
     parser.add_argument(
         "--paint", metavar="FILE", help="of a segmenter: write the image with its classes"
     )
-    parser.add_argument("--mean", type=float, nargs="+", help="default: from the metadata, else 0")
-    parser.add_argument("--std", type=float, nargs="+", help="default: from the metadata, else 1")
+    parser.add_argument(
+        "--channels", choices=("rgb", "bgr"), help="default: from the file, else rgb"
+    )
+    parser.add_argument("--mean", type=float, nargs="+", help="default: from the file, else 0")
+    parser.add_argument("--std", type=float, nargs="+", help="default: from the file, else 1")
     args = parser.parse_args(arguments)
     try:
         images = [read_image(path) for path in args.image]
         interpreter = open_model(args.model, args.threads)
         metadata = read_metadata(args.model)
-        metadata = metadata._replace(mean=args.mean or metadata.mean, std=args.std or metadata.std)
+        given = {name: getattr(args, name) for name in ("channels", "mean", "std")}
+        metadata = metadata._replace(**{name: value for name, value in given.items() if value})
         if {len(metadata.mean), len(metadata.std)} - {1, 3}:
             raise ToolError(f"expected 1 or 3 values, got mean {metadata.mean}, std {metadata.std}")
         if args.paint and len(args.image) > 1:

@@ -44,12 +44,12 @@ def test_every_reader_sees_the_scene(name, tmp_path):
         expected = centre(pixels.astype("uint8"), size).astype(int)
         ours = (
             load_image(tmp_path / name, size),
-            run.resize(run.read_image(tmp_path / name), *size, crop=True),
+            run.resize(run.read_image(tmp_path / name), *size, crop=256 / 288),
             evaluation_image(data, size).numpy(),
         )
         for found, tolerance in zip(ours, (0, 0, 1), strict=True):
             assert np.abs(found - expected).max() <= tolerance, size
-        stretched = run.resize(run.read_image(tmp_path / name), *size, crop=False)
+        stretched = run.resize(run.read_image(tmp_path / name), *size)
         np.testing.assert_array_equal(stretched, resize(pixels.astype("uint8"), size))
 
 
@@ -94,7 +94,7 @@ def test_a_narrow_strip_takes_no_more_than_its_own_pixels(tmp_path):
     try:
         for found in (
             load_image(path, (256, 256)),
-            run.resize(run.read_image(path), 256, 256, crop=True),
+            run.resize(run.read_image(path), 256, 256, crop=256 / 288),
             evaluation_image(data, (256, 256)).numpy(),
         ):
             assert np.all(found == 77)

@@ -106,7 +106,7 @@ def test_centre_crop(folder, model, labels):
 def test_crop_keeps_eight_ninths():
     """The evaluation rule: the short side goes to 288 where 256 are cut out."""
     ramp = np.tile(np.arange(288)[:, None] // 2, (576, 1, 3)).astype("uint8")
-    cut = run.resize(Image.fromarray(ramp), 256, 256, crop=True)
+    cut = run.resize(Image.fromarray(ramp), 256, 256, crop=256 / 288)
     np.testing.assert_array_equal(cut, ramp[:256, 16:272])
 
 
@@ -125,7 +125,9 @@ def test_any_mode(folder, image, model, labels, mode):
 def test_metadata_normalizes_and_names(folder, image):
     path = convert(folder / "normalized.tflite", lambda image: halves(image * 127.5 + 127.5))
     attach_metadata(path, [127.5], [127.5], ["probability"], HALVES)
-    assert run.read_metadata(path) == ([127.5], [127.5], ["probability"], HALVES)
+    assert run.read_metadata(path) == (
+        *([127.5], [127.5], "rgb", 256 / 288, ["probability"], HALVES),
+    )
     score, name = answers(tool("run.py", image, path))[0]
     assert (name, score) == ("top", pytest.approx(0.9643, abs=5e-3))
     other = answers(tool("run.py", image, path, "--mean", 0, "--std", 1))[0]

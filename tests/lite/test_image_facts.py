@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from clients import run
 from keras import layers
 from PIL import Image
 
@@ -14,6 +15,7 @@ from keras_parc.layers import ImageInput
 from keras_parc.lite.file import flatbuffer, image_facts
 from keras_parc.lite.quantize.calibration import calibration_images
 from keras_parc.models.inputs import AUTHORS, INPUT_RANGES, InputScale, known_scale
+from keras_parc.support.images import load_image
 from keras_parc.tasks.classification.predicting import classify
 from keras_parc.tasks.model_files import load_model
 
@@ -65,6 +67,12 @@ def test_keras_and_tflite_see_the_same(name, photo, tmp_path):
     assert np.argmax(back) == (0 if INPUT_RANGES[name].channels == "rgb" else 2)
     found = keras_parc.read_metadata(path)
     assert (found.scale, found.crop, found.labels) == (INPUT_RANGES[name], 0.8, ())
+    # And run.py, which knows nothing of this package.
+    found = run.read_metadata(path)
+    pixels = run.resize(run.read_image(photo), SIDE, SIDE, found.crop)
+    values = run.encode(pixels[None], {"dtype": np.float32}, found)
+    expected = INPUT_RANGES[name].of(load_image(photo, (SIDE, SIDE), 40))
+    np.testing.assert_allclose(values[0], expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_crop_is_the_models(photo):

@@ -6,7 +6,6 @@ does not, and the last line of the output says why; a signal: the runtime died o
 
 import contextlib
 import os
-import resource
 import sys
 
 import numpy as np
@@ -17,6 +16,10 @@ from keras_parc.support import compat
 
 def limit_memory() -> None:
     """To what the machine has; where it is short of that, the system shall kill this process."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
