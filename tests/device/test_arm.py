@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 
 import keras
 import masks
@@ -164,7 +165,7 @@ def test_our_dense_layer_without_bias_runs(folder):
 
 @on_each_target
 def test_the_tools_run_on_the_device(folder, target):
-    """run.py and benchmark.py, as they are, on the device's Python."""
+    """run.py, benchmark.py and memory.py, as they are, on the device's Python."""
     model = convert(folder / "halves.tflite", halves)
     attach_metadata(model, [0.0], [1.0], ["probability"], HALVES)
     image = half_white(folder, "left.jpg", (0, 0, 32, 64))
@@ -176,8 +177,13 @@ def test_the_tools_run_on_the_device(folder, target):
     done = command(RUN_ARM, target, TOOLS / "benchmark.py", model, model, "--runs", 3)
     assert done.returncode == 0, done.stderr
     assert "tflite-runtime 2.1" in done.stdout or "ai-edge-litert 2.3" in done.stdout
+    done = command(RUN_ARM, target, TOOLS / "memory.py", model)
+    assert (done.returncode, "halves.tflite  arena" in done.stdout) == (0, True), done.stderr
     done = command(RUN_ARM, target, TOOLS / "run.py", image, TOOLS / "run.py")
     assert (done.returncode, "is not a .tflite" in done.stderr) == (2, True)
+    (folder / "cut.tflite").write_bytes(Path(model).read_bytes()[:-2000])
+    done = command(RUN_ARM, target, TOOLS / "run.py", image, folder / "cut.tflite")
+    assert (done.returncode, "cut.tflite is damaged" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("quantize", [None, "int8"])
