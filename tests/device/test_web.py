@@ -10,6 +10,8 @@ from PIL import Image
 from tflite_models import attach_metadata, conv_net, convert, halves
 
 from image_files import one_scene_in_many_files
+from keras_parc.lite.file.image_facts import record
+from keras_parc.models.inputs import InputScale
 
 pytestmark = pytest.mark.web
 
@@ -47,6 +49,39 @@ def test_float_logits_without_metadata(browse, server, image):
     assert len({score for score, _ in expected}) == 5
     difference = [float(a) - float(b) for (a, _), (b, _) in zip(found, expected, strict=True)]
     np.testing.assert_allclose(difference, 0, atol=1e-4)  # the last digit shown
+
+
+@pytest.mark.parametrize("crop", [0.5, 1.0])
+def test_what_a_file_records_of_its_images(browse, server, image, crop):
+    """Order of channels, mean, deviation and crop, by which the scores differ."""
+    path = convert(server.folder / "plain.tflite", conv_net())
+    plain = python_says(path, image)
+    path = server.folder / f"recorded_{crop}.tflite"
+    scale = InputScale((50.0, 10.0, 100.0), (2.0, 1.0, 0.5), "bgr")
+    path.write_bytes(record((server.folder / "plain.tflite").read_bytes(), scale, crop))
+    found = [line.split("  ") for line in shown(browse(path.name, "image.png"))]
+    expected = python_says(path, image)
+    assert expected != plain
+    scores = {label: float(score) for score, label in found}
+    for line in expected:
+        score, label = line.split("  ")
+        assert scores[label] == pytest.approx(float(score), abs=2e-4)
+
+
+def test_the_colours_of_transparent_pixels(browse, server, image):
+    """As in the file, by which all other readers go: a canvas would make them black."""
+    convert(server.folder / "logits.tflite", conv_net())
+    with Image.open(image) as picture:
+        opaque = python_says(server.folder / "logits.tflite", image)
+        alpha = np.tile(np.uint8([0, 1, 128, 255]), (picture.height, picture.width))
+        picture.putalpha(Image.fromarray(alpha[:, : picture.width]))
+        picture.save(server.folder / "alpha.png")
+    assert python_says(server.folder / "logits.tflite", server.folder / "alpha.png") == opaque
+    found = [line.split("  ") for line in shown(browse("logits.tflite", "alpha.png"))]
+    scores = {label: float(score) for score, label in found}
+    for line in opaque:
+        score, label = line.split("  ")
+        assert scores[label] == pytest.approx(float(score), abs=2e-4)
 
 
 @pytest.mark.parametrize("name", ["turned6.jpg", "turned5.png", "plain.webp", "grey16.png"])
