@@ -20,6 +20,9 @@ from .models.boxes import detections as detections
 from .models.deeplab_v3 import DeepLabV3 as DeepLabV3
 from .models.deeplab_v3 import DeepLabV3ParCNetS as DeepLabV3ParCNetS
 from .models.deeplab_v3 import low_resolution as low_resolution
+from .models.efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
+from .models.efficientnet_lite import EfficientNetLite1 as EfficientNetLite1
+from .models.efficientnet_lite import EfficientNetLite2 as EfficientNetLite2
 from .models.features import features as features
 from .models.imagenet import decode_predictions as decode_predictions
 from .models.imagenet import preprocess_input as preprocess_input

@@ -80,6 +80,17 @@ MODELS = (
         operations=OPERATIONS | {"FULLY_CONNECTED", "GELU", "RSQRT", "SUB"},
         telling=False,
     ),
+    Case(
+        "EfficientNetLite0",
+        ((64, 64), (224, 224)),
+        None,
+        None,
+        targets=("litert",),
+        operations=OPERATIONS | {"FULLY_CONNECTED"},
+        telling=False,
+    ),
+    Case("EfficientNetLite1", ((64, 64),), None, None, targets=("litert",), telling=False),
+    Case("EfficientNetLite2", ((64, 64),), None, None, targets=("litert",), telling=False),
 )
 
 

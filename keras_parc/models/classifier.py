@@ -42,15 +42,16 @@ def image_input(
     return ImageInput(shape, scale.mean, scale.std, scale.channels, name="image").output
 
 
-def preprocess(x: Tensor) -> Tensor:
-    """RGB 0..255 to what the authors' weights expect: BGR 0..1, no mean, no deviation."""
+def preprocess(x: Tensor, scale: InputScale) -> Tensor:
+    """RGB 0..255 to what the weights expect; mean and deviation are equal for the channels."""
     if x.shape[-1] != 3:
         raise ValueError(
             f"The preprocessing inside the model needs RGB images of 3 channels, got "
             f"{x.shape[-1]}: pass `include_preprocessing=False` and scale the images yourself."
         )
-    x = layers.Rescaling(1 / 255, name="rescale")(x)
-    return ops.flip(x, axis=-1)
+    (mean, *_), (std, *_) = scale.mean, scale.std
+    x = layers.Rescaling(1 / std, offset=-mean / std, name="rescale")(x)
+    return ops.flip(x, axis=-1) if scale.channels == "bgr" else x
 
 
 def image_classifier(
@@ -68,6 +69,7 @@ def image_classifier(
     include_preprocessing: bool = True,
     dropout: float = 0.2,
     head_norm: Callable[[Tensor], Tensor] | None = None,
+    scale: InputScale = AUTHORS,
 ) -> keras.Model:
     """Wrap a backbone function in the input, the head and the weights of a classifier.
 
@@ -80,6 +82,7 @@ def image_classifier(
             the public constructors, which document them.
         dropout: Rate before the classifier.
         head_norm: Function applied to the pooled features.
+        scale: What the backbone takes: by default BGR 0..1, as the authors'.
 
     Returns:
         A functional `keras.Model`.
@@ -110,9 +113,9 @@ def image_classifier(
     if input_shape is None:
         size = entry.input_size if entry else DEFAULT_SIZE
         input_shape = (*size, 3) if include_top else (None, None, 3)
-    scale = InputScale() if include_preprocessing else AUTHORS
-    image = image_input(input_tensor, tuple(input_shape), scale)
-    x = backbone(preprocess(image) if include_preprocessing else image)
+    outer = InputScale() if include_preprocessing else scale
+    image = image_input(input_tensor, tuple(input_shape), outer)
+    x = backbone(preprocess(image, scale) if include_preprocessing else image)
     if include_top:
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
         x = head_norm(x) if head_norm else x

@@ -104,6 +104,11 @@ def input_scale(model: Model, input_range: str | None = None) -> InputScale:
 
     Raises:
         ValueError: No such range, or it is neither stated nor known.
+
+    Example:
+        >>> bare = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(8, 3)])
+        >>> input_scale(bare, "-1..1").mean
+        (127.5, 127.5, 127.5)
     """
     if input_range is not None:
         return stated_scale(input_range)

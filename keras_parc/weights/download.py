@@ -9,6 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from keras_parc.support.text import one_line
 from keras_parc.weights.fetch import CHUNK, DownloadError, fetch
+from keras_parc.weights.packages import from_package
 from keras_parc.weights.presets import Preset
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,10 @@ def download(preset: Preset, path: Path) -> None:
     failures = []
     for url in preset.urls:
         try:
-            _fetch(url, path, int(1.5 * preset.mebibytes * 2**20))
+            if preset.package:
+                from_package(preset, path)
+            else:
+                _fetch(url, path, int(1.5 * preset.mebibytes * 2**20))
             verify(path, preset)
             return
         except DownloadError as error:

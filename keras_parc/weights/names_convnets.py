@@ -1,4 +1,4 @@
-"""The name maps of the three ConvNets with ParC; see `keras_parc.weights.names`.
+"""Name maps of the three ConvNets with ParC and of EfficientNet-Lite, see `weights.names`.
 
 Here the authors write `parc_H` or `gcc_H` for what runs along the height, the paper's ParC-V.
 """
@@ -47,6 +47,14 @@ _MOBILENET_PARC = {
     "project_conv": "pw_linear.0",
     "project_bn": "pw_linear.1",
 }
+_EFFICIENTNET_BLOCK = {  # the I-th stageN_irM_... -> _blocks.I. ...
+    "expand_conv": "_expand_conv",
+    "expand_bn": "_bn0",
+    "depthwise_conv": "_depthwise_conv",
+    "depthwise_bn": "_bn1",
+    "project_conv": "_project_conv",
+    "project_bn": "_bn2",
+}
 _CONVNEXT_BLOCK = {  # stageN_blockM_... -> stages.(N - 2).(M - 1). ...
     "depthwise": "dwconv",
     "parc_v": "gcc_H",
@@ -63,6 +71,13 @@ _MOBILENET = {
     "head_expand_conv": "features.18.0",
     "head_expand_bn": "features.18.1",
     "predictions": "classifier.1",
+}
+_EFFICIENTNET = {
+    "stem_conv": "_conv_stem",
+    "stem_bn": "_bn0",
+    "head_expand_conv": "_conv_head",
+    "head_expand_bn": "_bn1",
+    "predictions": "_fc",
 }
 _CONVNEXT = {
     "stem_conv": "downsample_layers.0.0",
@@ -88,12 +103,24 @@ def _mobilenet(model: keras.Model, name: str) -> str:
     if name in _MOBILENET:
         return _MOBILENET[name]
     block, part = re.fullmatch(r"(stage\d_ir\d)_(.+)", name).groups()
-    found = (re.match(r"stage\d_ir\d(?=_)", layer.name) for layer in model.layers)
-    blocks = list(dict.fromkeys(match[0] for match in found if match))
+    blocks = _blocks(model)
     parts = _MOBILENET_FIRST if block == blocks[0] else _MOBILENET_BLOCK
     if any(layer.name == f"{block}_parc_v" for layer in model.layers):
         parts = _MOBILENET_PARC
     return f"features.{blocks.index(block) + 1}.{parts[part]}"
+
+
+def _efficientnet(model: keras.Model, name: str) -> str:
+    if name in _EFFICIENTNET:
+        return _EFFICIENTNET[name]
+    block, part = re.fullmatch(r"(stage\d_ir\d)_(.+)", name).groups()
+    return f"_blocks.{_blocks(model).index(block)}.{_EFFICIENTNET_BLOCK[part]}"
+
+
+def _blocks(model: keras.Model) -> list[str]:
+    """The prefixes of the inverted residuals, in order."""
+    found = (re.match(r"stage\d_ir\d(?=_)", layer.name) for layer in model.layers)
+    return list(dict.fromkeys(match[0] for match in found if match))
 
 
 def _convnext(model: keras.Model, name: str) -> str:
@@ -117,4 +144,5 @@ def _tensor_name(module_of: Callable[[keras.Model, str], str], model, layer, var
 
 resnet: NameMap = functools.partial(_tensor_name, _resnet)
 mobilenet: NameMap = functools.partial(_tensor_name, _mobilenet)
+efficientnet_lite: NameMap = functools.partial(_tensor_name, _efficientnet)
 convnext: NameMap = functools.partial(_tensor_name, _convnext)

