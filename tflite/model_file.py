@@ -16,7 +16,8 @@ MAX_LABELS = 2**22  # bytes
 # The evaluation rule for classification: at input size 256, the short side goes to 288.
 CROP = 256 / 288
 
-Metadata = namedtuple("Metadata", "mean std channels crop output_names labels")
+# `said`: whether the file says what pixels the model takes.
+Metadata = namedtuple("Metadata", "mean std channels crop output_names labels said")
 
 
 class ToolError(Exception):
@@ -255,7 +256,7 @@ def read_metadata(path):
     """
     with open(path, "rb") as file:
         model = file.read()
-    mean, std, channels, crop, names = [0.0], [1.0], "rgb", CROP, []
+    mean, std, channels, crop, names, said = [0.0], [1.0], "rgb", CROP, [], False
     try:
         data = _entry(model, "TFLITE_METADATA")
         if data:
@@ -266,19 +267,21 @@ def read_metadata(path):
                     if kind and data[kind] == 1:  # NormalizationOptions
                         options = _follow(data, _field(data, unit, 1))
                         mean, std = (_floats(data, options, field) for field in (0, 1))
+                        said = True
             names = [_string(data, tensor, 0) for tensor in _vector(data, subgraph, 3)]
         record = _entry(model, "keras_parc_image")
         if record:
             facts = json.loads(record.decode())
             crop = float(facts["crop"])
-            if "mean" in facts:
+            said = "mean" in facts
+            if said:
                 mean, std = ([float(each) for each in facts[name]] for name in ("mean", "std"))
                 channels = facts["channels"]
         if channels not in ("rgb", "bgr") or not 0 < crop <= 1:
             raise ValueError
     except (struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ToolError(f"the metadata in {path} is damaged: export the model again") from error
-    return Metadata(mean, std, channels, crop, names, _packed_labels(path))
+    return Metadata(mean, std, channels, crop, names, _packed_labels(path), said)
 
 
 def _entry(model, name):

@@ -325,6 +325,10 @@ def main(arguments=None):
         for path, image in zip(args.image, images):
             lines = run(interpreter, image, metadata, labels, args.top, args.paint)
             print("\n  ".join([printable(path), *lines]))
+        pixels = interpreter.get_input_details()[0]["dtype"] == np.uint8
+        if not (metadata.said or args.mean or args.std or pixels):
+            note = "does not say what it takes: RGB 0..255 is assumed (--mean, --std, --channels)"
+            print(f"note: {printable(args.model)} {note}", file=sys.stderr)
     except ToolError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2

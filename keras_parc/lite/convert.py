@@ -180,16 +180,19 @@ def _image_facts(
 ) -> tuple[InputScale | None, float, Metadata | None]:
     """What the file says of its images: scale, crop, and the metadata with the same scale."""
     scale = stated_scale(input_range) if input_range is not None else known_scale(model)
-    crop = crop_of(model)
+    crop = crop_of(model) if metadata is None or metadata.crop == CENTRE else metadata.crop
+    says_nothing = metadata is None or metadata.scale == InputScale()
+    if scale is None and says_nothing:
+        log.warning(
+            "What range of values %s takes is not known: it is not recorded in the file. State it "
+            "with `input_range` (--input-range).",
+            model.name,
+        )
     if metadata is None:
-        if scale is None:
-            log.warning(
-                "What range of values %s takes is not known: it is not recorded in the file. State "
-                "it with `input_range`.",
-                model.name,
-            )
         return scale, crop, None
-    if metadata.scale == InputScale() and scale is not None:  # It does not say.
+    if says_nothing:
+        if scale is None:
+            return None, crop, metadata
         mean, std = scale.mean, scale.std
         metadata = dataclasses.replace(metadata, mean=mean, std=std, channels=scale.channels)
     elif scale not in (None, metadata.scale):
@@ -204,7 +207,7 @@ def _image_facts(
             "`include_preprocessing=True`.",
             stacklevel=3,
         )
-    return metadata.scale, crop if metadata.crop == CENTRE else metadata.crop, metadata
+    return metadata.scale, crop, metadata
 
 
 def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:

@@ -125,7 +125,7 @@ def test_metadata_normalizes_and_names(folder, image):
     path = convert(folder / "normalized.tflite", lambda image: halves(image * 127.5 + 127.5))
     attach_metadata(path, [127.5], [127.5], ["probability"], HALVES)
     assert run.read_metadata(path) == (
-        *([127.5], [127.5], "rgb", 256 / 288, ["probability"], HALVES),
+        *([127.5], [127.5], "rgb", 256 / 288, ["probability"], HALVES, True),
     )
     score, name = answers(tool("run.py", image, path))[0]
     assert (name, score) == ("top", pytest.approx(0.9643, abs=5e-3))

@@ -114,6 +114,10 @@ def test_a_file_that_does_not_say(photo, tmp_path, run_cli):
         (answer,) = json.loads(printed)
         scores = {guess["class"]: guess["score"] for guess in answer["guesses"]}
         assert -1 <= scores["2"] < 0.4 < scores["0"] <= 1
+    # Labels say nothing of it either.
+    labels = keras_parc.Metadata(labels=["r", "g", "b"])
+    path = keras_parc.to_tflite(model, tmp_path / "labelled.tflite", metadata=labels)
+    assert keras_parc.TFLiteModel(path).input_scale is None
     path = keras_parc.to_tflite(model, tmp_path / "stated.tflite", input_range="-1..1")
     assert keras_parc.TFLiteModel(path).input_scale == INPUT_RANGES["-1..1"]
 
@@ -255,3 +259,20 @@ def test_uint8_files_take_pixels(tmp_path):
 def test_known_scale_of_a_file_is_the_models(tmp_path):
     path = keras_parc.to_tflite(nested(), tmp_path / "m.tflite")
     assert known_scale(load_model(path)) == known_scale(nested())
+
+
+def test_the_device_says_what_it_assumes(photo, tmp_path, capsys):
+    """Of a file that does not say what it takes; of one that does, not a word."""
+    bare = mean_colour(keras.Input(SHAPE))
+    labels = keras_parc.Metadata(labels=["r", "g", "b"])
+    for model, metadata, notes in (
+        (bare, None, 1),
+        (bare, labels, 1),
+        (recorded(AUTHORS), None, 0),
+        (recorded(InputScale()), labels, 0),
+    ):
+        path = keras_parc.to_tflite(model, tmp_path / "m.tflite", metadata=metadata)
+        assert run.main([str(photo), str(path)]) == 0
+        assert capsys.readouterr().err.count("note: ") == notes
+        assert run.main([str(photo), str(path), "--std", "255"]) == 0
+        assert "note: " not in capsys.readouterr().err

@@ -72,7 +72,8 @@ def test_defaults_read_back_equal(classifier, tmp_path):
 
 def test_device_tool_reads_it(classifier, tmp_path):
     path = write(tmp_path / "model.tflite", add_metadata(classifier, FULL))
-    mean, std, _, _, names, labels = run.read_metadata(path)
+    mean, std, _, _, names, labels, said = run.read_metadata(path)
+    assert said
     assert (np.float32(mean) == np.float32(FULL.mean)).all()
     assert (np.float32(std) == np.float32(FULL.std)).all()
     assert (names, labels) == (["score"], list(FULL.labels))

@@ -99,7 +99,8 @@ async function update() {
   const pixels = centre(await readPixels(chosen.image), model.height, model.width, model.crop);
   const { scores, milliseconds } = await infer(model, encode(pixels, model));
   show(probabilities(scores), model.labels);
-  element("status").textContent = `${milliseconds.toFixed(1)} ms, median of ${TIMED_RUNS}`;
+  const note = model.said ? "" : "; the model does not say what it takes: RGB 0..255 is assumed";
+  element("status").textContent = `${milliseconds.toFixed(1)} ms, median of ${TIMED_RUNS}${note}`;
 }
 
 async function choose(kind, blob) {

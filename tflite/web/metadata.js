@@ -108,7 +108,10 @@ async function packedLabels(bytes) {
   return (await new Response(stream).text()).replace(/\r?\n$/, "").split(/\r?\n/);
 }
 
-/** What a .tflite says about itself: {mean, std, channels, crop, labels}. */
+/** What a .tflite says about itself: {mean, std, channels, crop, labels}, and whether it `said` mean. */
 export async function readMetadata(bytes) {
-  return { ...DEFAULT, ...normalization(bytes), ...recorded(bytes), labels: await packedLabels(bytes) };
+  const record = recorded(bytes);
+  const found = { ...normalization(bytes), ...record };
+  const said = "mean" in ("crop" in record ? record : found);
+  return { ...DEFAULT, ...found, said, labels: await packedLabels(bytes) };
 }
