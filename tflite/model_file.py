@@ -221,6 +221,15 @@ class _Structure:
         for index in self.integers(graph, 1) + self.integers(graph, 2):
             below(index, len(tensors), "the subgraph", "tensor")
         written = list(self.integers(graph, 1))
+        # What has values before an operator runs: inputs, constants, variables, earlier results.
+        empty = {
+            index
+            for index, tensor in enumerate(tensors)
+            if not buffers[self.value("I", tensor, 2)]
+            and not self.value("B", tensor, 5)
+            and 0 not in self.integers(tensor, 0)
+        }
+        empty.difference_update(written)
         for index, operator in enumerate(self.tables(graph, 3)):
             name = f"operator {index}"
             below(self.value("I", operator, 0), codes, name, "operator code")
@@ -228,7 +237,11 @@ class _Structure:
                 for tensor in self.integers(operator, field):
                     if tensor != -1:
                         below(tensor, len(tensors), name, "tensor")
+            for tensor in self.integers(operator, 1):
+                if tensor in empty:
+                    raise DamageError(f"{name} reads tensor {tensor}, which has no values")
             written += self.integers(operator, 2)
+            empty.difference_update(self.integers(operator, 2))
             place, length = self.value("Q", operator, 9), self.value("Q", operator, 10)
             if place > 1:
                 self.inside(place, length, 1)

@@ -259,7 +259,10 @@ def run(interpreter, image, metadata, labels, top, paint=None):
     pixels = resize(image, shape[1], shape[2], metadata.crop if task is classify else None)
     values = encode(pixels[None], detail, metadata)
     interpreter.set_tensor(detail["index"], values)
-    interpreter.invoke()
+    try:
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise ToolError(f"the runtime fails on the model: {one_line(error)}") from error
     outputs = [decode(interpreter.get_tensor(each["index"]), each) for each in details]
     names = output_names(interpreter, metadata) if task is detect else []
     if paint:

@@ -1,5 +1,6 @@
 """What a Keras model makes of colours before its first layer with weights."""
 
+import inspect
 from dataclasses import dataclass
 
 import keras
@@ -123,6 +124,8 @@ def _followed(operation, args, kwargs, found: list[Entry]) -> list | None:
     normalizes = isinstance(operation, keras.layers.Normalization)
     if getattr(operation, "weights", None) and not normalizes:
         return None
+    if "training" in inspect.signature(operation.call).parameters:
+        kwargs = {**kwargs, "training": False}  # layers of augmentation take it for granted
     try:
         results = tree.flatten(operation(*args, **kwargs))
     except Exception:  # A user's own, in whatever state: it is no preprocessing that is known.
@@ -140,14 +143,23 @@ def _affine(value) -> tuple[np.ndarray, np.ndarray] | None:
     # Without the last axis: one channel by itself.
     if len(shape) not in (3, 4) or shape[0] != len(_COLOURS) or 0 in shape:
         return None
-    middle = ops.reshape(value[:, shape[1] // 2, shape[2] // 2], (len(_COLOURS), -1))
-    seen = ops.convert_to_numpy(ops.cast(middle, "float32")).astype("float64")
+    # Far from what padding adds; it must be the same everywhere.
+    middle, elsewhere = (
+        ops.reshape(value[:, shape[1] // part, shape[2] // part], (len(_COLOURS), -1))
+        for part in (2, 3)
+    )
+    seen, there = (
+        ops.convert_to_numpy(ops.cast(each, "float32")).astype("float64")
+        for each in (middle, elsewhere)
+    )
     shift = seen[0]
     matrix = ((seen[1:4] - shift) / 255).T
     expected = _COLOURS @ matrix.T + shift
     # Of bfloat16.
     limit = 1e-2 * max(np.abs(seen).max(), 1e-6)
-    if not np.isfinite(seen).all() or np.abs(seen - expected).max() > limit:
+    if not np.isfinite(seen).all() or not np.isfinite(there).all():
+        return None
+    if max(np.abs(seen - expected).max(), np.abs(seen - there).max()) > limit:
         return None
     # Of rounding: a channel that is not there, a factor of 1.
     matrix = np.where(np.abs(matrix) < 1e-7 * np.abs(matrix).max(), 0, matrix)

@@ -139,6 +139,8 @@ def stated_scale(input_range: str) -> InputScale:
 def crop_of(model: Model) -> float:
     """The share of an image's short side that a model sees in evaluation, as it records it.
 
+    Of a model that does not record it, the crop of the one nested in it. `clone_model` loses it.
+
     Example:
         >>> crop_of(keras.Sequential([keras.Input((32, 32, 3))])) == 256 / 288  # the default
         True
@@ -146,7 +148,10 @@ def crop_of(model: Model) -> float:
     if not isinstance(model, keras.Model):
         return model.crop
     recorded = image_input_of(model)
-    return CENTRE if recorded is None else recorded.crop
+    if recorded is None:
+        nested = [entry.recorded.crop for entry in entries(model) if entry.recorded]
+        return nested[0] if len(set(nested)) == 1 else CENTRE
+    return recorded.crop
 
 
 def short_side_of(model: Model, size: tuple[int, int]) -> int:
@@ -188,21 +193,33 @@ def _taken(entry: Entry) -> InputScale | None:
     """What the image must be so that what is made of it fits the place where it is used."""
     if entry.recorded is not None:
         return _before(entry, _recorded(entry.recorded))
-    matrix, shift = entry.matrix, entry.shift
-    if set(np.unique(matrix)) <= {0.0, 1.0} and not shift.any():
-        return None  # Channels as they are, perhaps in another order: nothing tells their range.
-    fitting = {}
     for name, low, high in (("0..255", 0, 255), ("0..1", 0, 1), ("-1..1", -1, 1)):
-        ends = np.stack([matrix * low, matrix * high])
-        lowest, highest = ends.min(0).sum(-1) + shift, ends.max(0).sum(-1) + shift
-        spread = highest - lowest
-        # Around zero, and of the size that networks are fed with.
-        around = (lowest <= 0.05 * spread).all() and (highest >= -0.05 * spread).all()
-        usual = (spread > 0.9).all() and (spread < 200).all()
-        centred = (np.abs(spread - 255) < 1).all() and (lowest < -16).all() and (highest > 16).all()
-        if around and (usual or centred):
-            fitting[name] = abs(np.log(spread.mean()))
-    return INPUT_RANGES[min(fitting, key=fitting.get)] if fitting else None
+        if _fits(name, entry, low, high):
+            return INPUT_RANGES[name]
+    return None
+
+
+def _fits(name: str, entry: Entry, low: float, high: float) -> bool:
+    """Whether images of `low` to `high` become what networks are fed with, and by no accident."""
+    ends = np.stack([entry.matrix * low, entry.matrix * high])
+    lowest, highest = ends.min(0).sum(-1) + entry.shift, ends.max(0).sum(-1) + entry.shift
+    spread = highest - lowest
+    centred = (lowest < -0.05 * spread).all() and (highest > 0.05 * spread).all()
+    from_zero = (np.abs(lowest) < 0.02 * spread).all()
+    usual = (spread > 0.9).all() and (spread < 20).all()
+    # Only of pixels a mixture of the channels tells something: it must have been divided.
+    alone = (np.count_nonzero(entry.matrix, axis=-1) == 1).all()
+
+    def becomes(first, last):
+        near = 0.01 * (last - first)
+        return (np.abs(lowest - first) < near).all() and (np.abs(highest - last) < near).all()
+
+    if name == "0..255":
+        mean_subtracted = alone and (np.abs(spread - 255) < 1).all() and (lowest < -16).all()
+        return (usual and (centred or from_zero)) or (mean_subtracted and (highest > 16).all())
+    if name == "0..1":
+        return alone and ((usual and centred) or becomes(0, 255))
+    return alone and (becomes(0, 1) or becomes(0, 255))
 
 
 def _before(entry: Entry, wanted: InputScale) -> InputScale | None:

@@ -80,7 +80,7 @@ def read_rgb(content: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ValueError("not an image file that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"too large: {error}") from error
+        raise ValueError(f"too large: {str(error).rstrip('.')}") from error
     except Exception as error:  # Decoders of damaged files fail with whatever comes.
         words = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"damaged: {words}") from error

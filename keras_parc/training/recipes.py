@@ -220,6 +220,8 @@ def _put_together(recipe: dict, options: dict, augmentation: dict) -> Recipe:
 def _value(name, text, old):
     """`text` as a value of the kind of `old`."""
     kind = float if old is None else type(old)  # only a momentum has no value of its own
+    if text.lower() == "none" and getattr(Recipe, name, "") is None:
+        return None
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_parc.support.random_state import undisturbed
@@ -136,6 +137,8 @@ def load_own(model: keras.Model, path: str, optional: tuple[str, ...] = ()) -> N
     for variable, value in zip(model.weights, loaded, strict=True):
         if id(variable) not in kept:
             variable.assign(value)
+    if not all(np.isfinite(value).all() for value in loaded):
+        log.warning("weights=%r: some of the weights are NaN or infinite.", path)
     if missing:
         log.warning(
             "weights=%r: everything but %s is loaded; these layers keep their random values.",

@@ -83,3 +83,20 @@ def test_a_pipe_is_not_waited_for(folder, tmp_path, capsys):
         status, printed, errors = said(capsys, *arguments)
         assert (status, printed) == (2, "")
         assert "expected a file as" in errors
+
+
+def test_a_model_that_fails_when_it_runs(folder):
+    """As some damaged ones do: one line, as of those that cannot be opened."""
+    path = convert(folder / "fails.tflite", halves)
+    interpreter = run.open_model(path)
+
+    class Failing:
+        def __getattr__(self, name):
+            return getattr(interpreter, name)
+
+        def invoke(self):
+            raise RuntimeError("Input tensor 6\nlacks data")
+
+    image = Image.new("RGB", (32, 32))
+    with pytest.raises(run.ToolError, match="fails on the model: Input tensor 6 lacks data"):
+        run.run(Failing(), image, run.read_metadata(path), None, 3)

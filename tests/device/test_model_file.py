@@ -119,6 +119,7 @@ def change(name):
 
     return {
         "buffer": (lambda m, g: setattr(tensor(g), "buffer", 999), "names buffer 999 of"),
+        "no values": (lambda m, g: setattr(tensor(g), "buffer", 0), "operator 2 reads tensor"),
         "shape": (lambda m, g: setattr(tensor(g), "shape", np.int32([3, 3, 9, 9])), "bytes"),
         "scalar": (lambda m, g: setattr(tensor(g), "shape", None), "of the shape () has"),
         "negative": (lambda m, g: setattr(tensor(g), "shape", np.int32([-3, 3, 3, 16])), "(-3, "),
@@ -160,7 +161,17 @@ def far(buffer, place):
 @pytest.mark.parametrize(
     "name",
     [
-        *("buffer", "shape", "scalar", "negative", "operand", "result", "negative operand", "code"),
+        *(
+            "buffer",
+            "no values",
+            "shape",
+            "scalar",
+            "negative",
+            "operand",
+            "result",
+            "negative operand",
+            "code",
+        ),
         *("input", "output", "constant", "overwritten", "signature", "subgraph", "metadata"),
         *("far buffer", "far options"),
     ],

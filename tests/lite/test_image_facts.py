@@ -276,3 +276,26 @@ def test_the_device_says_what_it_assumes(photo, tmp_path, capsys):
         assert capsys.readouterr().err.count("note: ") == notes
         assert run.main([str(photo), str(path), "--std", "255"]) == 0
         assert "note: " not in capsys.readouterr().err
+
+
+def test_a_model_of_uint8_is_exported(photo, tmp_path):
+    """Its file takes float32, or what `io` says."""
+    image = keras.Input(SHAPE, dtype="uint8")
+    rescaled = layers.Rescaling(1 / 255)(image)
+    model = keras.Model(image, mean_colour(keras.Input(SHAPE))(rescaled))
+    path = keras_parc.to_tflite(model, tmp_path / "m.tflite")
+    np.testing.assert_allclose(
+        classify(load_model(path), [photo]), classify(model, [photo]), rtol=1e-5
+    )
+    assert keras_parc.deploy(model)(PIXELS).shape == (4, 3)
+
+
+def test_one_scale_of_uint8_is_not_three(tmp_path):
+    model = recorded(INPUT_RANGES["imagenet"])
+    noise = INPUT_RANGES["imagenet"].of(PIXELS)
+    with pytest.raises(ValueError, match=r"has one scale for all channels.*io='float32'"):
+        keras_parc.to_tflite(
+            *(model, tmp_path / "m.tflite"),
+            **{"quantize": "int8", "io": "uint8", "calibration": noise},
+            metadata=keras_parc.Metadata(labels=["r", "g", "b"]),
+        )

@@ -55,6 +55,13 @@ def thirds(x):
     return layers.Concatenate()([x[..., i : i + 1] / 255.0 for i in range(3)])
 
 
+def grey(x):
+    """What weighs the channels has no scale."""
+    return keras.ops.sum(x * np.float32([0.299, 0.587, 0.114]), -1, keepdims=True)
+
+
+YUV = np.float32([[0.299, -0.147, 0.615], [0.587, -0.289, -0.515], [0.114, 0.436, -0.1]])
+
 FOUND = {
     "rescaling": (layers.Rescaling(1 / 255), PIXELS),
     "rescaling to -1..1": (layers.Rescaling(1 / 127.5, offset=-1), PIXELS),
@@ -74,7 +81,7 @@ FOUND = {
     "channels": (thirds, PIXELS),
     "the order of channels only": (lambda x: x[..., ::-1], None),
     "augmentation before": (
-        lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(layers.RandomRotation(0.1)(x))),
+        lambda x: layers.Rescaling(1 / 255)(layers.RandomFlip()(layers.RandomBrightness(0.5)(x))),
         PIXELS,
     ),
     "resizing before": (lambda x: layers.Rescaling(1 / 255)(layers.Resizing(16, 16)(x)), PIXELS),
@@ -98,6 +105,23 @@ FOUND = {
         lambda x: layers.Concatenate()([x, layers.Conv2D(2, 1)(x / 255)]),
         PIXELS,
     ),
+    "to pixels": (lambda x: x * 255.0, ONE),
+    "from -1..1 to pixels": (layers.Rescaling(127.5, offset=127.5), SIGNED),
+    "the mean of 0..1": (lambda x: x - 0.5, ONE),
+    "grey pixels": (lambda x: grey(x) / 255, PIXELS),
+    "grey": (lambda x: grey(x), None),
+    "the mean of the channels": (lambda x: keras.ops.mean(x, -1, keepdims=True), None),
+    "the image and its grey": (lambda x: layers.Concatenate()([x, grey(x)]), None),
+    "another space of colours": (lambda x: keras.ops.matmul(x, YUV), None),
+    "twice": (lambda x: x * 2, None),
+    "half": (lambda x: x / 2, None),
+    "positions": (lambda x: x + np.random.default_rng(0).normal(0, 0.5, (SIDE, SIDE, 3)), None),
+    "the image without its mean": (
+        lambda x: x - keras.ops.mean(x, (1, 2, 3), keepdims=True),
+        None,
+    ),
+    "a root": (lambda x: keras.ops.sqrt(x + 1e-3), None),
+    "normalization of -1..1": (normalization(0.002, 0.58), None),
     "learned": (layers.BatchNormalization(), None),
     "nothing": (lambda x: x, None),
     "a backbone of BGR": (lambda x: backbone(AUTHORS)(x), AUTHORS),
@@ -123,6 +147,21 @@ def test_found_in_the_model(name):
 @pytest.mark.parametrize("sides", [(None, None), (48, None)])
 def test_found_at_unknown_sides(sides):
     assert known_scale(after(layers.Rescaling(1 / 255), sides=sides)) == PIXELS
+
+
+def test_asking_changes_nothing():
+    """Layers of augmentation draw from a state of their own."""
+    flip = layers.RandomFlip(seed=1)
+    model = after(lambda x: layers.Rescaling(1 / 255)(flip(x)))
+    before = keras.ops.convert_to_numpy(flip.generator.state).tolist()
+    assert known_scale(model) == PIXELS
+    assert keras.ops.convert_to_numpy(flip.generator.state).tolist() == before
+
+
+def test_the_crop_of_a_nested_model():
+    inner = backbone(PIXELS)
+    inner.layers[0].crop = 0.75
+    assert crop_of(after(lambda x: inner(x))) == 0.75
 
 
 def test_found_by_type():

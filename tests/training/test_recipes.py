@@ -149,6 +149,12 @@ def test_overrides():
     assert (recipe.data, recipe.options.augmentation.mixup) == ("a folder", 0.2)
 
 
+def test_a_momentum_is_left_to_the_number_of_steps_again():
+    recipe = override(find_recipe("digit_scenes"), ["ema_momentum=0.9"])
+    assert recipe.ema_momentum == 0.9
+    assert override(recipe, ["ema_momentum=none"]).ema_momentum is None
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -82,13 +82,14 @@ def test_a_model_that_exists_is_left_as_it_was(saved):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_weights_that_are_no_numbers(tmp_path):
-    """Of a training that diverged: they are loaded, as they are."""
+def test_weights_that_are_no_numbers(tmp_path, caplog):
+    """Of a training that diverged: they are loaded, as they are, and it is said."""
     model = ParCNetTiny(input_shape=SHAPE, classes=5)
     model.set_weights([np.full_like(each, np.nan) for each in model.get_weights()])
     model.save_weights(tmp_path / "nan.weights.h5")
     loaded = ParCNetTiny(input_shape=SHAPE, classes=5, weights=tmp_path / "nan.weights.h5")
     assert all(np.isnan(each).all() for each in loaded.get_weights())
+    assert "some of the weights are NaN" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89HDF\r\n\x1a\n" + bytes(100), b"PK\3\4"])

@@ -300,6 +300,12 @@ def _check_input(tensor, metadata):
         raise ValueError("The input must be float32, uint8 or int8.")
     if tensor.type != TensorType.UINT8:
         return
+    if max(len(metadata.mean), len(metadata.std)) > 1:
+        raise ValueError(
+            "A uint8 input has one scale for all channels, which cannot be three means or "
+            f"deviations, {metadata.mean} and {metadata.std}: export with io='float32', or put the "
+            "preprocessing into the model."
+        )
     scale, zero = 1.0, 0
     if tensor.quantization is not None and tensor.quantization.scale is not None:
         (scale,), (zero,) = tensor.quantization.scale, tensor.quantization.zeroPoint

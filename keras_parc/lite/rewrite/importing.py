@@ -38,7 +38,9 @@ def import_model(model: keras.Model, shape: tuple[int, int, int]) -> Graph:
     if not compat.has_graph(model):
         raise ValueError(f"`deploy` reads functional models; {model.name!r} is subclassed.")
     image = Node(INPUT, [], tuple(shape), model.inputs[0].name)
-    image["dtype"] = model.inputs[0].dtype
+    dtype = model.inputs[0].dtype
+    # Pixels of uint8 would go into a convolution once the preprocessing is folded into it.
+    image["dtype"] = dtype if "float" in dtype else "float32"
     image["scale"], image["crop"] = known_scale(model), crop_of(model)
     outputs = _walk(model, [image], set())
     return Graph([image], outputs, model.output, model.name)
