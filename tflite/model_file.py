@@ -230,6 +230,7 @@ class _Structure:
             and 0 not in self.integers(tensor, 0)
         }
         empty.difference_update(written)
+        lacking = []
         for index, operator in enumerate(self.tables(graph, 3)):
             name = f"operator {index}"
             below(self.value("I", operator, 0), codes, name, "operator code")
@@ -237,9 +238,7 @@ class _Structure:
                 for tensor in self.integers(operator, field):
                     if tensor != -1:
                         below(tensor, len(tensors), name, "tensor")
-            for tensor in self.integers(operator, 1):
-                if tensor in empty:
-                    raise DamageError(f"{name} reads tensor {tensor}, which has no values")
+            lacking += [(name, each) for each in self.integers(operator, 1) if each in empty]
             written += self.integers(operator, 2)
             empty.difference_update(self.integers(operator, 2))
             place, length = self.value("Q", operator, 9), self.value("Q", operator, 10)
@@ -248,6 +247,8 @@ class _Structure:
         for index in written:
             if index >= 0 and buffers[self.value("I", tensors[index], 2)]:
                 raise DamageError(f"tensor {index} is a constant and would be written")
+        for name, tensor in lacking:
+            raise DamageError(f"{name} reads tensor {tensor}, which has no values")
 
 
 def below(index, count, name, kind):
