@@ -6,11 +6,20 @@ from typing import Any
 
 from keras_parc.data.sets.label_files import read_json
 from keras_parc.data.sets.labelled import Found, Item, new_notes
+from keras_parc.data.sets.outlines import (
+    Drawing,
+    Outline,
+    checked_runs,
+    mask_names,
+    polygons_in,
+)
 from keras_parc.data.sets.places import Images, as_number, box_in
 from keras_parc.data.sets.splits import known_split
+from keras_parc.support.class_maps import IGNORED
 from keras_parc.support.text import one_line
 
 _PARTS = ("images", "annotations", "categories")
+_OUTLINE = re.compile(rb'"segmentation"\s*:\s*(\[\s*[\[\d]|\{)')
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -31,6 +40,11 @@ def fits(folder: Path) -> bool:
     return bool(label_files(folder))
 
 
+def has_outlines(folder: Path) -> bool:
+    """Whether there are annotation files with outlines."""
+    return any(_OUTLINE.search(path.read_bytes()) for path in label_files(folder))
+
+
 def read(folder: Path, task: str) -> Found:
     """Read a folder in COCO's format.
 
@@ -41,7 +55,8 @@ def read(folder: Path, task: str) -> Found:
 
     Args:
         folder: Of the set.
-        task: Detection.
+        task: Detection, or segmentation of the objects' outlines, polygons or runs of pixels;
+            pixels of crowds are ignored.
 
     Raises:
         ValueError: A file is not what it should be, or has an annotation of an unknown category.
@@ -50,7 +65,11 @@ def read(folder: Path, task: str) -> Found:
     files = [_File(path, folder) for path in label_files(folder)]
     categories = _categories(files, notes)
     ids = sorted(categories)
-    labels = {number: label for label, number in enumerate(ids)}
+    names = [categories[each] for each in ids]
+    segments = task == "segmentation"
+    if segments:
+        names, numbers = mask_names(names)
+    labels = dict(zip(ids, numbers if segments else range(len(ids)), strict=True))
     items: dict[str, Item] = {}
     for file in files:
         for image in file.images:
@@ -67,12 +86,21 @@ def read(folder: Path, task: str) -> Found:
                 continue
             number = image["id"] if isinstance(image["id"], int) else -1
             item = Item(str(folder / path), file.split, number=max(min(number, 2**63 - 1), -1))
-            item.boxes = _boxes(file, image, size, labels, notes)
+            annotations = _once(file.annotations[image["id"]], notes)
+            if segments:
+                outlines = _outlines(annotations, size, labels, notes)
+                if outlines is None:
+                    notes["images whose runs of pixels are of another size, left out"].append(path)
+                    continue
+                item.mask = Drawing(item.path, tuple(outlines))
+                item.classes = item.mask.classes()
+            else:
+                item.boxes = _boxes(annotations, size, labels, notes)
             items[path] = item
         file.annotations.clear()
     images.note_unused(items, notes)
     items = [items[path] for path in sorted(items)]
-    return Found(task, "coco", [categories[each] for each in ids], items, notes, ids)
+    return Found(task, "coco", names, items, notes, None if segments else ids)
 
 
 class _File:
@@ -124,7 +152,7 @@ def _categories(files: list[_File], notes) -> dict[int, str]:
         each.get("supercategory")
         for file in files
         for each in file.categories
-        if each.get("supercategory") != each["name"]
+        if each.get("supercategory") != each["name"] and isinstance(each.get("supercategory"), str)
     }
     for file in files:
         for each in file.categories:
@@ -158,19 +186,47 @@ def _said(image) -> tuple[int, int] | None:
     return size if all(isinstance(each, int) and each > 0 for each in size) else None
 
 
-def _boxes(file, image, size, labels, notes):
-    boxes, seen = [], set()
-    for each in file.annotations[image["id"]]:
+def _once(annotations, notes):
+    """Those of an image without what is there twice."""
+    seen = set()
+    for each in annotations:
+        key = each["category_id"], str(each.get("bbox")), str(each.get("segmentation"))
+        if key in seen:
+            notes["annotations there twice"].append(each["place"])
+        else:
+            seen.add(key)
+            yield each
+
+
+def _outlines(annotations, size, labels, notes) -> list[Outline] | None:
+    """The outlines of an image's objects; None if they are of an image of another size."""
+    found = []
+    for each in annotations:
+        shape, place = each.get("segmentation"), each["place"]
+        number = IGNORED if each.get("iscrowd") else labels[each["category_id"]]
+        if not shape:
+            notes["objects without an outline, left out"].append(place)
+        elif isinstance(shape, dict):
+            if shape.get("size") != list(size):
+                return None
+            found.append(Outline(number, runs=checked_runs(shape, place)))
+        else:
+            shape = shape if isinstance(shape, list) else [[None]]
+            shape = shape if all(isinstance(part, list) for part in shape) else [shape]
+            polygons = [[as_number(value) for value in part] for part in shape]
+            if polygons := polygons_in(polygons, size, place, notes):
+                found.append(Outline(number, polygons))
+    return found
+
+
+def _boxes(annotations, size, labels, notes):
+    boxes = []
+    for each in annotations:
         box, place = each.get("bbox"), each["place"]
         if not isinstance(box, list) or len(box) != 4:
             raise ValueError(
                 f"{place}: expected a bbox of 4 numbers, got {one_line(str(box), 80)}."
             )
-        key = each["category_id"], str(box), str(each.get("segmentation"))
-        if key in seen:
-            notes["annotations there twice"].append(place)
-            continue
-        seen.add(key)
         x, y, width, height = map(as_number, box)
         area = as_number(each.get("area"))
         found = box_in(

@@ -39,13 +39,13 @@ FORMATS = (
     Format(
         "coco",
         "COCO's JSON files of images, categories and annotations",
-        {"detection": coco_folder.fits},
+        {"detection": coco_folder.fits, "segmentation": coco_folder.has_outlines},
         coco_folder.read,
     ),
     Format(
         "yolo",
         "YOLO's text files, with the class names in data.yaml or classes.txt",
-        {"detection": yolo_folder.fits},
+        {"detection": yolo_folder.fits, "segmentation": yolo_folder.has_outlines},
         yolo_folder.read,
     ),
     Format(

@@ -1,9 +1,11 @@
 """Folders in YOLO's format: a text file of numbers for each image, class names in a YAML file."""
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from keras_parc.data.sets.label_files import read_lines, read_yaml
 from keras_parc.data.sets.labelled import Box, Found, Item, new_notes
+from keras_parc.data.sets.outlines import Drawing, Outline, mask_names, polygons_in
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.support.text import one_line
 
@@ -31,6 +33,18 @@ def fits(folder: Path) -> bool:
     return any(path.name not in _CLASSES for path in folder.rglob("*.txt"))
 
 
+def has_outlines(folder: Path) -> bool:
+    """Whether it is one, and there are lines with outlines."""
+    if not fits(folder):
+        return False
+    for path in sorted(folder.rglob("*.txt")):
+        for line in path.read_bytes().splitlines():
+            first, *rest = line.split() or [b""]
+            if first.isdigit() and len(rest) >= 6:
+                return True
+    return False
+
+
 def read(folder: Path, task: str) -> Found:
     """Read a folder in YOLO's format.
 
@@ -42,21 +56,30 @@ def read(folder: Path, task: str) -> Found:
 
     Args:
         folder: Of the set.
-        task: Detection.
+        task: Detection, or segmentation of the objects' outlines.
 
     Raises:
         ValueError: A file is not what it should be, or a line has an unknown class.
     """
     notes, images = new_notes(), Images(folder)
     names, splits = _names_and_splits(folder, images, notes)
+    known = len(names)
+    segments = task == "segmentation"
+    if segments:
+        names, numbers = mask_names(names)
     found: dict[str, Item] = {}
     for split, paths in splits:
         for path in paths:
             if path in found:
                 notes["images listed twice"].append(path)
                 continue
-            found[path] = Item(str(folder / path), split)
-            found[path].boxes = _boxes(folder, path, names, notes)
+            item = found[path] = Item(str(folder / path), split)
+            objects = _objects(folder, path, known, notes)
+            if segments:
+                item.mask = Drawing(item.path, tuple(_outlines(objects, numbers, notes)))
+                item.classes = item.mask.classes()
+            else:
+                item.boxes = list(_boxes(objects, notes))
     images.note_unused(found, notes)
     labels = {path for path in images.others if path.endswith(".txt")}
     read_files = {path for each in found for path in _label_paths(each)}
@@ -167,19 +190,8 @@ def _label_paths(path: str) -> list[str]:
     return [PurePosixPath(*parts).as_posix(), file.as_posix(), f"labels/{file.name}"]
 
 
-def _boxes(folder: Path, path: str, names, notes) -> list[Box]:
-    place = next((each for each in _label_paths(path) if (folder / each).is_file()), None)
-    if place is None:
-        notes["images without a label file, taken as empty"].append(path)
-        return []
-    boxes, seen = [], set()
-    for number, line in read_lines(folder / place):
-        where = f"{place}, line {number}"
-        if line in seen:
-            notes["annotations there twice"].append(where)
-            continue
-        seen.add(line)
-        label, numbers = _parsed(line, where, names)
+def _boxes(objects, notes) -> Iterator[Box]:
+    for where, label, numbers in objects:
         if len(numbers) == 4:
             x, y, width, height = numbers
             corners = x - width / 2, y - height / 2, x + width / 2, y + height / 2
@@ -187,17 +199,40 @@ def _boxes(folder: Path, path: str, names, notes) -> list[Box]:
             corners = (min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2]))
         box = box_in(label, corners, (1, 1), where, notes)
         if box is not None:
-            boxes.append(box)
-    return boxes
+            yield box
 
 
-def _parsed(line: str, where: str, names) -> tuple[int, list[float]]:
+def _outlines(objects, numbers_in_mask, notes) -> Iterator[Outline]:
+    for where, label, numbers in objects:
+        if len(numbers) == 4:
+            notes["objects without an outline, left out"].append(where)
+        elif polygons := polygons_in([numbers], (1, 1), where, notes):
+            yield Outline(numbers_in_mask[label], polygons)
+
+
+def _objects(folder: Path, path: str, classes: int, notes):
+    """Place, class and numbers of each object in an image."""
+    place = next((each for each in _label_paths(path) if (folder / each).is_file()), None)
+    if place is None:
+        notes["images without a label file, taken as empty"].append(path)
+        return
+    seen = set()
+    for number, line in read_lines(folder / place):
+        where = f"{place}, line {number}"
+        if line in seen:
+            notes["annotations there twice"].append(where)
+            continue
+        seen.add(line)
+        yield where, *_parsed(line, where, classes)
+
+
+def _parsed(line: str, where: str, classes: int) -> tuple[int, list[float]]:
     """Class and numbers of a line."""
     first, *rest = line.split()
     label, numbers = as_number(first), [as_number(each) for each in rest]
-    if not label.is_integer() or not 0 <= label < len(names):
+    if not label.is_integer() or not 0 <= label < classes:
         raise ValueError(
-            f"{where}: there is no class {one_line(first, 40)}; expected 0 to {len(names) - 1}."
+            f"{where}: there is no class {one_line(first, 40)}; expected 0 to {classes - 1}."
         )
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
         raise ValueError(
