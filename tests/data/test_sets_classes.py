@@ -50,7 +50,7 @@ def test_a_folder_of_classes_without_splits(tmp_path):
     builder = open_source(tmp_path)
     assert builder.report.classes == {"blue": 10, "green": 10, "red": 11}
     assert builder.report.validation == "0.2 of train, by class, seed 0"
-    assert set(read(tmp_path, "validation")[0]) == set(COLOURS)
+    assert sorted(read(tmp_path, "validation")[0]) == sorted(2 * list(COLOURS))
     labels, colours = read(tmp_path, "train", training=True, batch=5)
     assert (labels, len(labels)) == (colours, 25)
 
@@ -132,6 +132,14 @@ def test_frames_of_a_folder_stay_together():
     )
     assert len(chosen) == 14
     assert len({paths[number].partition("/")[0] for number in chosen}) == 2
+
+
+@pytest.mark.parametrize("name", [" cat", "a\nb"])
+def test_a_class_has_a_name_of_one_line(name, tmp_path):
+    """Names are written down, one a line."""
+    write(tmp_path, [f"{name}/red.png"])
+    with pytest.raises(ValueError, match="is no name for a class"):
+        open_source(tmp_path)
 
 
 def test_no_class_loses_its_only_image(tmp_path):

@@ -82,6 +82,27 @@ def test_roboflow_s_folder(tmp_path):
     assert (class_names(tmp_path), category_ids(tmp_path)) == (list(NAMES), [1, 2, 3])
 
 
+def test_images_of_two_files_may_have_the_same_number(tmp_path):
+    """Then they have their places in the split, so that no two are counted as one."""
+    for name, index in {"a": 1, "b": 2}.items():
+        content = coco_json((index,), (1, 2, 3), f"{name}/{{}}.jpg")
+        content["images"][0]["id"] = 1
+        for each in content["annotations"]:
+            each["image_id"] = 1
+        write_json(tmp_path / "annotations" / f"instances_{name}.json", content)
+        write_image(tmp_path / name / f"{index}.jpg", index)
+    found = check_boxes(tmp_path, (1, 2), "train")
+    assert [target["id"] for *_, target in found.values()] == [-1, -1]
+
+
+def test_no_class_at_all_is_refused(tmp_path):
+    content = coco_json((5,), (1, 2, 3))
+    write_json(tmp_path / "instances_train.json", content | {"categories": []})
+    write_image(tmp_path / "5.jpg", 5)
+    with pytest.raises(ValueError, match="there is no class in it"):
+        open_detection_source(tmp_path)
+
+
 def test_an_id_may_be_0(tmp_path):
     write_json(tmp_path / "labels.json", coco_json((1, 2), (0, 7, 9)))
     for index in (1, 2):

@@ -76,7 +76,7 @@ def test_classes_txt_and_labels_beside_the_images(tmp_path):
         (tmp_path / f"{index}.txt").write_text(lines(index))
     (tmp_path / "4.txt").write_text("2 0.1 0.2 0.5 0.3 0.4 0.9\n")
     (tmp_path / "classes.txt").write_text("dog\ncat\nbird\n")
-    found = read_boxes(open_folder(tmp_path, validation=0), "train")
+    found = read_boxes(open_folder(tmp_path, "detection", validation=0), "train")
     np.testing.assert_allclose(found["1"][1], truth(1)[1], atol=2e-6)
     assert found["4"][0] == ["bird"]
     np.testing.assert_allclose(found["4"][1], [[0.2, 0.1, 0.9, 0.5]], atol=1e-6)

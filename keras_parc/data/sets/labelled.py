@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_parc.data.sets.splits import known_split, validation_part
+from keras_parc.support.text import one_line
 
 log = logging.getLogger(__name__)
 _NAMED = 5  # files that a message names
@@ -163,6 +164,7 @@ class LabelledFolder(tfds.core.DatasetBuilder):
                 f"There are no images to use in {str(folder)!r}, read as {found.task} in the "
                 f"format {found.format!r}" + (f": {faults}." if faults else ".")
             )
+        _check_names(folder, found)
         self._found, self.category_ids = found, found.ids
         super().__init__(data_dir=str(folder))
         self._data_dir = self.name = str(folder)  # the name that messages call it by
@@ -241,6 +243,18 @@ class LabelledFolder(tfds.core.DatasetBuilder):
         raise NotImplementedError("A folder is read by `keras_parc.data`.")
 
 
+def _check_names(folder: Path, found: Found) -> None:
+    """Names that are written down, one a line, and read again."""
+    if not found.names:
+        raise ValueError(f"{folder}: there is no class in it, read as {found.task}.")
+    for name in found.names:
+        if not name or name != name.strip() or len(name.splitlines()) > 1:
+            raise ValueError(
+                f"{folder}: {one_line(repr(name), 80)} is no name for a class; expected a line of "
+                "text without space around it."
+            )
+
+
 def _splits(items, share, seed, split_by) -> tuple[dict[str, list[Item]], str]:
     """The images of each split, and where the validation split comes from."""
     splits: dict[str, list[Item]] = defaultdict(list)
@@ -293,7 +307,10 @@ def _objects(items):
         "area": np.array([box.area for box in boxes], "float32"),
     }
     flat = {key: tf.constant(each) for key, each in flat.items()}
-    ids = tf.constant([item.number for item in items], tf.int64)
+    numbers = [item.number for item in items]
+    if len(set(numbers)) < len(numbers):  # of two files: no image is told by its own
+        numbers = [-1] * len(numbers)
+    ids = tf.constant(numbers, tf.int64)
 
     def objects(number):
         return {key: each[edges[number] : edges[number + 1]] for key, each in flat.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -27,10 +28,11 @@ def _mask_part(path: str) -> int | None:
 
 def fits(folder: Path) -> bool:
     """Whether there are PNG files in a folder of masks, and a folder of images beside it."""
-    for place in sorted(folder.rglob("*")):
-        if place.name in _MASKS and place.is_dir():
-            above = [place.parent / each for each in _IMAGES]
-            if any(each.is_dir() for each in above) and next(place.rglob("*.png"), None):
+    for top, folders, _ in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        if set(folders) & set(_IMAGES):
+            masks = (Path(top, each) for each in folders if each in _MASKS)
+            if any(next(each.rglob("*.png"), None) for each in masks):
                 return True
     return False
 

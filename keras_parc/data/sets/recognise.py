@@ -105,26 +105,36 @@ def open_folder(
 def _reading(folder: Path, task: str | None, format: str | None) -> tuple[Format, str]:
     """The one format and task that a folder fits."""
     formats = [each for each in FORMATS if format in (None, each.name)]
-    tasks = TASKS if task is None else (task,)
-    fitting = [
-        (each, kind)
-        for each in formats
-        for kind in tasks
-        if kind in each.fits and (each.fits[kind](folder))
-    ]
-    if len(fitting) > 1:  # what is more than images in folders is not there by chance
-        fitting = [each for each in fitting if each[0].name != "folders"]
+    fitting = _fitting(folder, formats, TASKS if task is None else (task,))
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
         kinds = "; or ".join(
-            f"{each.says} ({each.name})" for each in formats if set(tasks) & set(each.fits)
+            f"{each.says} ({each.name})" for each in formats if task is None or task in each.fits
         )
-        raise ValueError(
-            f"There are no images with labels in {str(folder)!r}"
-            + (f" for {task}" if task else "")
-            + f"; expected {kinds}."
-        )
-    readings = " or as ".join(f"{kind} in the format {each.name!r}" for each, kind in fitting)
+        message = f"There are no images with labels in {str(folder)!r}"
+        if task is not None:
+            message += f" for {task}"
+            if others := _fitting(folder, formats, TASKS):
+                message += f", which can be read as {_said(others)}"
+        raise ValueError(f"{message}; expected {kinds or 'another format'}.")
     option = "format" if len({each.name for each, _ in fitting}) > 1 else "task"
-    raise ValueError(f"{str(folder)!r} can be read as {readings}: say which one with `{option}`.")
+    raise ValueError(
+        f"{str(folder)!r} can be read as {_said(fitting)}: say which one with `{option}`."
+    )
+
+
+def _fitting(folder: Path, formats, tasks) -> list[tuple[Format, str]]:
+    found = [
+        (each, task)
+        for each in formats
+        for task in tasks
+        if task in each.fits and each.fits[task](folder)
+    ]
+    if len(found) > 1:  # what is more than images in folders is not there by chance
+        found = [each for each in found if each[0].name != "folders"]
+    return found
+
+
+def _said(readings: list[tuple[Format, str]]) -> str:
+    return " or as ".join(f"{task} in the format {each.name!r}" for each, task in readings)

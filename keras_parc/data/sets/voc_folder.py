@@ -7,23 +7,18 @@ from keras_parc.data.sets.labelled import Box, Found, Item, new_notes
 from keras_parc.data.sets.labelmap import read_labelmap
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.data.sets.splits import known_split
+from keras_parc.support.images import image_files
 from keras_parc.support.text import one_line
 
 _IMAGES = ("JPEGImages", "images")  # beside Annotations: VOC's, and a usual one
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _label_files(folder: Path) -> list[str]:
-    found = [path.relative_to(folder) for path in folder.rglob("*.xml")]
-    return sorted(
-        path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)
-    )
-
-
 def fits(folder: Path) -> bool:
     """Whether the first of its XML files looks like an annotation."""
-    files = _label_files(folder)
-    return bool(files) and b"annotation" in (folder / files[0]).read_bytes()
+    files = (path for path, _ in image_files(folder) if path.suffix == ".xml")
+    first = next(files, None)
+    return first is not None and b"annotation" in first.read_bytes()
 
 
 def read(folder: Path, task: str) -> Found:
@@ -44,7 +39,7 @@ def read(folder: Path, task: str) -> Found:
     notes, images = new_notes(), Images(folder)
     listed = lists(folder, "Main", "Annotations")
     found: dict[str, tuple[Item, list[tuple[str, str, Box]]]] = {}
-    files = _label_files(folder)
+    files = [path for path in images.others if path.endswith(".xml")]
     for file in files:
         name = file.removesuffix(".xml")
         if listed and name not in listed:
