@@ -51,8 +51,6 @@ def test_a_folder_of_classes_without_splits(tmp_path):
     assert builder.report.classes == {"blue": 10, "green": 10, "red": 11}
     assert builder.report.validation == "0.2 of train, by class, seed 0"
     assert sorted(read(tmp_path, "validation")[0]) == sorted(2 * list(COLOURS))
-    labels, colours = read(tmp_path, "train", training=True, batch=5)
-    assert (labels, len(labels)) == (colours, 25)
 
 
 def test_a_class_may_have_the_name_of_a_split(tmp_path):

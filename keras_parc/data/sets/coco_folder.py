@@ -236,7 +236,7 @@ def _boxes(annotations, size, labels, notes):
             place,
             notes,
             crowd=bool(each.get("iscrowd")),
-            area=area if area >= 0 else -1.0,
+            area=area if 0 <= area < 1e15 else -1.0,
         )
         if found is not None:
             boxes.append(found)
