@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_parc.data.sets.labelled import Found, Item, new_notes
+from keras_parc.data.sets.found import Found, Item, new_notes
 from keras_parc.data.sets.splits import known_split
 from keras_parc.support.images import ENDINGS, image_files
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from keras_parc.data.sets.found import Found, Item, new_notes
 from keras_parc.data.sets.label_files import read_json
-from keras_parc.data.sets.labelled import Found, Item, new_notes
 from keras_parc.data.sets.outlines import (
     Drawing,
     Outline,

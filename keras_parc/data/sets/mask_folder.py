@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from keras_parc.data.sets.labelled import Found, Item, new_notes
+from keras_parc.data.sets.found import Found, Item, new_notes
 from keras_parc.data.sets.mask_files import BACKGROUND, MaskFiles, mask_files
 from keras_parc.data.sets.places import Images, split_of
 from keras_parc.data.sets.voc_folder import lists

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from keras_parc.data.sets.labelled import Box
+from keras_parc.data.sets.found import Box
 from keras_parc.data.sets.splits import known_split
 from keras_parc.support.images import image_files, upright_size
 

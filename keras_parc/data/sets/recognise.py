@@ -14,7 +14,8 @@ from keras_parc.data.sets import (
     voc_folder,
     yolo_folder,
 )
-from keras_parc.data.sets.labelled import TASKS, Found, LabelledFolder
+from keras_parc.data.sets.found import TASKS, Found
+from keras_parc.data.sets.labelled import LabelledFolder
 
 
 @dataclasses.dataclass(frozen=True)

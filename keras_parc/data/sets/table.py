@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
+from keras_parc.data.sets.found import Found, Item, new_notes
 from keras_parc.data.sets.label_files import read_text
-from keras_parc.data.sets.labelled import Found, Item, new_notes
 from keras_parc.support.images import image_files
 from keras_parc.support.text import one_line
 

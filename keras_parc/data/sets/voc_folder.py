@@ -2,8 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
+from keras_parc.data.sets.found import Box, Found, Item, new_notes
 from keras_parc.data.sets.label_files import read_lines, read_xml
-from keras_parc.data.sets.labelled import Box, Found, Item, new_notes
 from keras_parc.data.sets.labelmap import read_labelmap
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.data.sets.splits import known_split

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from keras_parc.data.sets.found import Box, Found, Item, new_notes
 from keras_parc.data.sets.label_files import read_lines, read_yaml
-from keras_parc.data.sets.labelled import Box, Found, Item, new_notes
 from keras_parc.data.sets.outlines import Drawing, Outline, mask_names, polygons_in
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.support.text import one_line
