@@ -77,7 +77,7 @@ def training_records(
         shard: Number of this shard and number of shards.
         start: Records of this shard to leave out at the beginning.
         count: Records wanted after that.
-        annotation: What is read beside the image; of a folder, only the class can be.
+        annotation: What is read beside the image.
 
     Returns:
         A data set of name (string), content of the image file (string) and target.
@@ -91,9 +91,9 @@ def training_records(
     name, first, end = bounds(builder, split)
     rng = np.random.default_rng([seed, epoch])
     if is_folder(builder):
-        order = first + rng.permutation(end - first)
+        order = _replaced(builder, name, first + rng.permutation(end - first), annotation)
         numbers = (index + shards * np.arange(start, start + count)) % len(order)
-        return _files(builder, name, order[numbers])
+        return _files(builder, name, order[numbers], annotation)
     lanes = _lanes(end - first)
     # Traced once, not in every lane.
     annotation = dataclasses.replace(annotation, target=tf.function(annotation.target))
@@ -174,7 +174,7 @@ def evaluation_records(
         builder: What `open_source` returns.
         split: A split, or one part of it.
         shard: Number of this shard and number of shards.
-        annotation: What is read beside the image; of a folder, only the class can be.
+        annotation: What is read beside the image.
 
     Returns:
         A data set of name (string), content of the image file (string) and target.
@@ -183,20 +183,43 @@ def evaluation_records(
     name, first, end = bounds(builder, split)
     low, high = (first + (end - first) * number // shards for number in (index, index + 1))
     if is_folder(builder):
-        return _files(builder, name, np.arange(low, high))
+        numbers = np.arange(low, high)
+        numbers = numbers[_wanted(builder, name, numbers, annotation)]
+        return _files(builder, name, numbers, annotation)
     records = _read(builder, f"{name}[{low}:{high}]", annotation).take(high - low)
     records = records.filter(lambda name, data, target, wanted: wanted)
     return records.map(lambda name, data, target, wanted: (name, data, target))
 
 
-def _files(builder, split, numbers):
-    paths, labels = builder.files[split]
-    paths = [paths[number] for number in numbers]
-    files = tf.data.Dataset.from_tensor_slices((paths, labels[numbers]))
-    return files.map(
-        lambda path, label: (path, tf.io.read_file(path), label),
+def _files(builder, split, numbers, annotation):
+    """Records of a folder, in the order of the numbers."""
+
+    def parts(record):
+        path = record["image/filename"]
+        return path, tf.io.read_file(path), annotation.target(record)
+
+    records = builder.records(split, numbers, annotation.features)
+    return records.map(parts, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _wanted(builder, split, numbers, annotation) -> np.ndarray:
+    """Whether each record of a folder is wanted; no image is read."""
+    if annotation.wanted is None or annotation is CLASS:  # a folder has no image without a class
+        return np.ones(len(numbers), bool)
+    records = builder.records(split, numbers, annotation.features)
+    wanted = records.map(
+        lambda record: annotation.wanted(annotation.target(record)),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
+    return np.concatenate([np.zeros(0, bool), *wanted.batch(BLOCK).as_numpy_iterator()])
+
+
+def _replaced(builder, split, order, annotation) -> np.ndarray:
+    """The order, in which the records wanted take turns in the places of the others."""
+    wanted = _wanted(builder, split, order, annotation)
+    if wanted.any():
+        order[~wanted] = np.resize(order[wanted], (~wanted).sum())
+    return order
 
 
 def _read(builder, spec, annotation):

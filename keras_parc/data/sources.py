@@ -12,6 +12,7 @@ from pathlib import Path
 
 import filelock
 
+from keras_parc.data.sets.splits import known_split
 from keras_parc.support.extras import needs_extra
 
 log = logging.getLogger(__name__)
@@ -41,17 +42,20 @@ def open_source(
     source,
     data_dir: str | os.PathLike | None = None,
     check: Callable | None = check_classes,
+    task: str | None = None,
 ):
     """Open a data set.
 
     Args:
         source: Name of a TensorFlow Datasets builder, as `"imagenet2012"` or
-            `"digit_scenes/classify"`; a folder `split/class/image`, see
-            `keras_parc.data.folders.FolderOfClasses`; or a TFDS builder.
+            `"digit_scenes/classify"`; a folder of labelled images, see
+            `keras_parc.data.sets.recognise.open_folder`; or a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`, and for
             digit scenes `generated_folder()`.
         check: A function of the builder that raises ValueError if the set is not of the kind
             wanted; by default, one of images with a class each. None: any kind.
+        task: What a folder is read for, as some have labels for several tasks; None: that of
+            `check`, or the only one that fits.
 
     Returns:
         A TFDS builder that can be read. Digit scenes are made at the first call, which is logged;
@@ -72,9 +76,11 @@ def open_source(
     if isinstance(source, tfds.core.DatasetBuilder):
         builder = source
     elif Path(source).expanduser().is_dir():
-        from keras_parc.data.folders import FolderOfClasses
+        from keras_parc.data.sets.recognise import open_folder
 
-        builder = FolderOfClasses(Path(source).expanduser())
+        if task is None and check is check_classes:
+            task = "classification"
+        builder = open_folder(Path(source).expanduser(), task)
     elif isinstance(source, Path) or source.startswith((".", "~", "/")) or source.endswith("/"):
         raise FileNotFoundError(f"There is no folder {str(Path(source))!r} of images.")
     else:
@@ -136,9 +142,9 @@ def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) 
 
 def is_folder(builder) -> bool:
     """Whether a builder reads a folder of image files."""
-    from keras_parc.data.folders import FolderOfClasses
+    from keras_parc.data.sets.labelled import LabelledFolder
 
-    return isinstance(builder, FolderOfClasses)
+    return isinstance(builder, LabelledFolder)
 
 
 def bounds(builder, split: str) -> tuple[str, int, int]:
@@ -154,6 +160,8 @@ def bounds(builder, split: str) -> tuple[str, int, int]:
     import tensorflow_datasets as tfds
 
     name, splits = split.split("[")[0].strip(), builder.info.splits
+    if is_folder(builder) and name not in splits and (known := known_split(name)):
+        name, split = known, split.strip().replace(name, known, 1)  # "val" is "validation"
     if name not in splits:
         raise ValueError(
             f"There is no split {name!r} in {builder.name!r}, which has "

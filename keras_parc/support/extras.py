@@ -4,12 +4,14 @@ import contextlib
 from collections.abc import Iterator
 
 EXTRAS = {
+    "defusedxml": "train",
     "keras_cv": "train",
     "matplotlib": "plots",
     "pycocotools": "train",
     "scipy": "train",
     "sklearn": "train",
     "tensorflow_datasets": "train",
+    "yaml": "train",
 }
 
 

@@ -17,6 +17,7 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".w
 # warning before that is not needed.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+_ORIENTATION = 0x0112  # of EXIF
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
 
@@ -84,6 +85,39 @@ def read_rgb(content: bytes) -> Image.Image:
     except Exception as error:  # Decoders of damaged files fail with whatever comes.
         words = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"damaged: {words}") from error
+
+
+def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Height and width of an image as `read_rgb` gives it; no pixel is decoded.
+
+    Args:
+        path: Of an image file.
+
+    Returns:
+        None if the head of the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> path, exif = tempfile.mkdtemp() + "/photo.jpg", Image.Exif()
+        >>> exif[0x0112] = 6  # to be turned
+        >>> Image.new("RGB", (300, 200)).save(path, exif=exif)
+        >>> upright_size(path)
+        (300, 200)
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Of a PNG file Pillow decodes the pixels before it knows the orientation.
+            if image.format == "PNG" and not _says_how_it_lies(Path(path).read_bytes()):
+                return height, width
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return (width, height) if turned else (height, width)
+    except Exception:  # Decoders of damaged files fail with whatever comes.
+        return None
+
+
+def _says_how_it_lies(png: bytes) -> bool:
+    return b"eXIf" in png or b"rientation" in png
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

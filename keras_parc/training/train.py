@@ -64,7 +64,7 @@ def train(
 
     task = find_task(recipe.task)
     data = task.data
-    source = open_source(recipe.data, data_dir, check=None)  # once: a folder is searched
+    source = open_source(recipe.data, data_dir, None, recipe.task)  # once: a folder is searched
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
     skipped = SkippedImages(limit=recipe.skip_limit)

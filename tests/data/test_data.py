@@ -140,7 +140,7 @@ def test_evaluation_has_every_image_once_in_shards_too(folder):
     parts = [batches(folder, "validation", shard=(index, 3), **settings) for index in range(3)]
     joined = np.concatenate([images for part in parts for images, _ in part])
     np.testing.assert_array_equal(joined, np.concatenate([images for images, _ in whole]))
-    path = open_source(folder).files["validation"][0][0]
+    path = open_source(folder).paths["validation"][0]
     expected = evaluation_image(tf.io.read_file(path), (32, 32), 40)
     np.testing.assert_array_equal(whole[0][0][0], expected)
 

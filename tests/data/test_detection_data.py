@@ -320,7 +320,8 @@ def test_a_missing_set_says_what_to_do(source, error, words, tmp_path):
 def test_a_set_without_boxes_is_refused(tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.jpg").write_bytes(encoded(scene(0)[0]))
-    with pytest.raises(ValueError, match="not a set of images with boxes"):
+    message = "for detection, which can be read as classification in the format 'folders'"
+    with pytest.raises(ValueError, match=message):
         batches(tmp_path, "train")
 
 

@@ -15,9 +15,9 @@ from clients import run
 from PIL import Image
 
 from image_files import encoded, one_scene_in_many_files, scene
-from keras_parc.data.folders import FolderOfClasses
 from keras_parc.data.images import decode, evaluation_image, training_image
 from keras_parc.data.images import resize as tensor_resize
+from keras_parc.data.sources import open_source
 from keras_parc.support.images import (
     centre,
     image_files,
@@ -129,12 +129,12 @@ def test_a_folder_is_read_as_a_user_sees_it(tmp_path, caplog):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     with caplog.at_level(logging.WARNING, "keras_parc"):
-        builder = FolderOfClasses(tmp_path)
+        builder = open_source(tmp_path)
     assert builder.info.features["label"].names == ["cat"]
-    paths, labels = builder.files["train"]
+    paths = builder.paths["train"]
     assert {path.rpartition("/")[2] for path in paths} == {"a.jpg", "b.WEBP", "c.tif", "d.bmp"}
-    assert labels.tolist() == [0] * 4
-    assert "3 files in" in caplog.text
+    assert builder.report.classes == {"cat": 4}
+    assert "files that are no images of a class: 3" in caplog.text
     for name in ("notes.txt", "loose.jpg", "top.png"):
         assert name in caplog.text
 

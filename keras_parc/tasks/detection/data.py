@@ -14,7 +14,7 @@ from keras_parc.data.images import decode, resize
 from keras_parc.data.records import Annotation
 from keras_parc.data.sets.coco import CATEGORIES
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.data.sources import check_features, open_source
+from keras_parc.data.sources import check_features, is_folder, open_source
 
 _LABELS = ("label", "type")  # what TFDS sets call the class of an object
 # Boxes around many objects at once: nothing to learn from, and not counted in evaluation.
@@ -30,7 +30,8 @@ def open_detection_source(source, data_dir: str | os.PathLike | None = None):
 
     Args:
         source: Name of a TensorFlow Datasets set with boxes (`"coco/2017"`, `"voc/2007"`,
-            `"digit_scenes/detect"`) or a TFDS builder.
+            `"digit_scenes/detect"`), a folder of labelled images, see
+            `keras_parc.data.sets.recognise.open_folder`, or a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
 
     Returns:
@@ -40,7 +41,7 @@ def open_detection_source(source, data_dir: str | os.PathLike | None = None):
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: There is no such set, or it has no boxes.
     """
-    return open_source(source, data_dir, _objects)
+    return open_source(source, data_dir, _objects, "detection")
 
 
 def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:
@@ -70,7 +71,8 @@ def category_ids(source, data_dir: str | os.PathLike | None = None) -> list[int]
         data_dir: Folder of prepared TFDS sets.
 
     Returns:
-        COCO's own ids, 1 to 90 with gaps, for COCO; 1, 2, 3 ... for any other set.
+        COCO's own ids, 1 to 90 with gaps, for COCO, and a folder's own for one in COCO's format;
+        1, 2, 3 ... for any other set.
 
     Raises:
         FileNotFoundError: The set is not there.
@@ -79,6 +81,8 @@ def category_ids(source, data_dir: str | os.PathLike | None = None) -> list[int]
     builder = open_detection_source(source, data_dir)
     if _is_coco(builder):
         return list(CATEGORIES)
+    if is_folder(builder) and builder.category_ids is not None:
+        return list(builder.category_ids)
     return list(range(1, _classes(builder).num_classes + 1))
 
 
@@ -112,7 +116,8 @@ def dataset(
 
     Args:
         source: Name of a TensorFlow Datasets set with boxes (`"coco/2017"`, `"voc/2007"`,
-            `"digit_scenes/detect"`) or a TFDS builder. Nothing is downloaded.
+            `"digit_scenes/detect"`), a folder of labelled images or a TFDS builder. Nothing is
+            downloaded.
         split: `"train"`, or a part as `"train[:1000]"`.
         batch: Images of a step in this shard, at least 1.
         size: Side, or height and width, to which images are stretched, in pixels.
@@ -280,7 +285,8 @@ def _classes(builder):
 
 
 def _is_coco(builder) -> bool:
-    return builder.name == "coco" and _classes(builder).num_classes == len(CATEGORIES)
+    named = builder.name == "coco" and not is_folder(builder)
+    return named and _classes(builder).num_classes == len(CATEGORIES)
 
 
 def _any_of(objects, label, flags):

@@ -26,7 +26,8 @@ def open_segmentation_source(source, data_dir: str | os.PathLike | None = None):
     Args:
         source: Name of a TensorFlow Datasets set with the features `image` and
             `segmentation_mask` (`"voc_segmentation/trainaug"`, `"voc_segmentation/coco"`,
-            `"digit_scenes/segment"`), or such a TFDS builder.
+            `"digit_scenes/segment"`), a folder of labelled images, see
+            `keras_parc.data.sets.recognise.open_folder`, or such a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
 
     Returns:
@@ -36,7 +37,7 @@ def open_segmentation_source(source, data_dir: str | os.PathLike | None = None):
         FileNotFoundError: The set is not there; the message says how to get it.
         ValueError: There is no such set, or it has no masks.
     """
-    return open_source(source, data_dir, _names)
+    return open_source(source, data_dir, _names, "segmentation")
 
 
 def class_names(source, data_dir: str | os.PathLike | None = None) -> list[str]:

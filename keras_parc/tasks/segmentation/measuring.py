@@ -160,30 +160,32 @@ def evaluate_segmenter(
 
     from keras_parc.data.skipped import SkippedImages
     from keras_parc.data.sources import num_examples
-    from keras_parc.tasks.segmentation.data import class_names, evaluation_dataset
+    from keras_parc.tasks.segmentation.data import (
+        class_names,
+        evaluation_dataset,
+        open_segmentation_source,
+    )
 
     if protocol not in PROTOCOLS:
         raise ValueError(f"`protocol` must be one of {PROTOCOLS}, got {protocol!r}.")
-    given, names = model, class_names(source, data_dir)
+    source = open_segmentation_source(source, data_dir)
+    given, names = model, class_names(source)
     model = opened(model)
     sides = input_size(model, size)
     shape = segmentation_logits(model, np.zeros((1, *sides, 3), "float32")).shape
     if shape[-1] != len(names):
         raise ValueError(
-            f"The model has {shape[-1]} classes, but {source!r} has {len(names)}: expected a "
+            f"The model has {shape[-1]} classes, but {source.name!r} has {len(names)}: expected a "
             "segmenter trained on this data set."
         )
-    data = str(getattr(source, "name", source))
-    order = class_order(labels or recorded_labels(given, len(names)), names, data)
+    order = class_order(labels or recorded_labels(given, len(names)), names, source.name)
     scale = input_scale(model, input_range)
     skipped = SkippedImages()
-    batches = evaluation_dataset(
-        source, split, batch=batch_size, size=sides, skipped=skipped, data_dir=data_dir
-    )
+    batches = evaluation_dataset(source, split, batch=batch_size, size=sides, skipped=skipped)
     total, images = np.zeros((len(names),) * 2, "int64"), 0
     start = time.perf_counter()
     with evaluation_progress(console) as progress:
-        count = num_examples(source, split, data_dir)
+        count = num_examples(source, split)
         task = progress.add_task("evaluating", total=count, rate="")
         try:
             for pixels, masks in batches.as_numpy_iterator():
