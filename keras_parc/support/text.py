@@ -1,5 +1,7 @@
 """Text of others: on a terminal, and as a list of names."""
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """The text without what would move the cursor or change the terminal.
@@ -17,6 +19,17 @@ def printable(text: str) -> str:
         '?[31mcat'
     """
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+
+
+def first_of(names: Sequence[str], count: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    Example:
+        >>> first_of(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def one_line(text: str, longest: int = 500) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_parc.support.text import lines_of
+from keras_parc.support.text import first_of, lines_of
 
 log = logging.getLogger(__name__)
-_NAMED = 5  # classes that a message names
 
 
 def read_labels(path: str | os.PathLike) -> list[str]:
@@ -126,13 +125,12 @@ def class_order(labels: Sequence[str] | None, names: Sequence[str], source: str)
     strange = [name for name in labels if name not in places]
     unknown = [name for name in names if name not in set(labels)]
     raise ValueError(
-        f"The classes of {source!r} are not the model's: only the model has {some(strange)}; only "
-        f"the data has {some(unknown)}. If they mean the same, name the model's classes as the "
+        f"The classes of {source!r} are not the model's: only the model has {quoted(strange)}; only "
+        f"the data has {quoted(unknown)}. If they mean the same, name the model's classes as the "
         "data does (--labels)."
     )
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    listed = ", ".join(repr(name) for name in names[:_NAMED]) or "nothing of its own"
-    return listed + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+def quoted(names: Sequence[str]) -> str:
+    """The first few names of classes, for a message."""
+    return first_of([repr(name) for name in names]) or "nothing of its own"

@@ -8,7 +8,7 @@ import keras
 from rich.console import Console
 
 from keras_parc.support.files import replacing
-from keras_parc.tasks.labels import read_labels, some
+from keras_parc.tasks.labels import quoted, read_labels
 from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
@@ -121,6 +121,6 @@ def _check_classes(names: Sequence[str], labels: Path) -> None:
     before = read_labels(labels)
     if before != list(names):
         raise ValueError(
-            f"The run in {str(labels.parent)!r} began with the classes {some(before)}; the data "
-            f"now has {some(names)}. Bring them back to go on, or choose another folder."
+            f"The run in {str(labels.parent)!r} began with the classes {quoted(before)}; the data "
+            f"now has {quoted(names)}. Bring them back to go on, or choose another folder."
         )

@@ -218,6 +218,7 @@ def test_the_limit_is_the_last_number_that_is_skipped():
         SkippedImages(limit=-1)
 
 
+@pytest.mark.slow
 def test_every_epoch_and_seed_has_an_order_of_its_own(tiny_scenes):
     """Of the records themselves: crops and flips, which are drawn too, do not hide it."""
     builder = open_source("digit_scenes/tiny", tiny_scenes)

@@ -76,6 +76,7 @@ def test_a_trained_detector_finds_what_the_folder_says(folder):
     assert result["map50"] > 0.6
 
 
+@pytest.mark.slow
 def test_a_trained_segmenter_finds_what_the_folder_says(folder):
     result = evaluate_segmenter(masks.segmenter(), folder, "val", input_range="0..255")
     assert result["images"] == 4

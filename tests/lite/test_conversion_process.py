@@ -66,6 +66,7 @@ def test_a_block_shares_one_process_and_ends_it(tmp_path, monkeypatch):
     assert a == b == c
 
 
+@pytest.mark.slow
 def test_a_process_is_replaced_after_so_many_tasks(own, monkeypatch):
     monkeypatch.setattr(process, "MAX_TASKS", 2)
     pids = []

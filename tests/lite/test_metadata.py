@@ -117,6 +117,7 @@ def test_deterministic(classifier):
     assert add_metadata(classifier, FULL) == first
 
 
+@pytest.mark.slow
 def test_deterministic_in_another_process(classifier, tmp_path):
     path = write(tmp_path / "model.tflite", classifier)
     program = (

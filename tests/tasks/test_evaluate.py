@@ -130,6 +130,7 @@ def test_more_damaged_images_than_the_limit_are_an_error(files, tmp_path):
         evaluate_classifier(keras.models.load_model(files / "right.keras"), tmp_path)
 
 
+@pytest.mark.slow
 def test_benchmark_data(folder, run_cli):
     arguments = ("benchmark-data", folder, "--split", "validation", "--size", 32)
     code, output, errors = run_cli(*arguments, "--batch", 8, "--batches", 1)

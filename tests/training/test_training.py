@@ -88,7 +88,7 @@ def stopping_at(step, act):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, marks=pytest.mark.any_backend),
+        pytest.param({}, marks=[pytest.mark.any_backend, pytest.mark.slow]),
         {"mixed_precision": "float16", "gradient_accumulation": 3, "clip_norm": 0.5},
     ],
     ids=["plain", "options"],
@@ -228,7 +228,10 @@ def test_only_the_best_are_kept(tmp_path):
     assert [p.name for p in (tmp_path / "best").iterdir()] == [f"epoch_{best:04d}.weights.h5"]
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.any_backend)])
+@pytest.mark.parametrize(
+    "jit_compile",
+    [False, pytest.param(True, marks=[pytest.mark.any_backend, pytest.mark.slow])],
+)
 def test_a_size_is_traced_once(jit_compile, tmp_path, monkeypatch):
     traced = []
 

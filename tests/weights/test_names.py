@@ -74,7 +74,7 @@ def test_the_backbone_in_a_detector_is_named_after_the_encoder():
 
 @pytest.mark.parametrize(
     ("preset", "name"),
-    zip(PRESETS, [GOLDEN[preset.weights] for preset in PRESETS], strict=True),
+    [(preset, GOLDEN[preset.weights]) for preset in PRESETS if not preset.package],
 )
 def test_every_tensor_is_loaded_or_known_to_be_left_out(preset, name):
     """Nothing is missing or unexpected, and one more name would be."""

@@ -180,7 +180,7 @@ def test_the_detector(published, caplog):
         np.testing.assert_array_equal(two.get_layer(name).kernel, whole.get_layer(name).kernel)
 
 
-@pytest.mark.parametrize("weights", ["coco", "voc"])
+@pytest.mark.parametrize("weights", ["coco", pytest.param("voc", marks=pytest.mark.slow)])
 def test_backbone_of_a_detector_and_a_segmenter(published, caplog, weights):
     model = ParCNetS(
         weights=weights, include_top=False, input_shape=SMALL, include_preprocessing=False

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-_NAMED = 5  # files that a message names
+from keras_parc.support.text import first_of
+
 TASKS = ("classification", "detection", "segmentation")
 
 
@@ -97,13 +98,9 @@ class Report:
 
     def faults(self) -> str:
         """What was changed or left out, in one line; nothing if nothing was."""
-        return "; ".join(f"{why}: {len(all_)} ({some(all_)})" for why, all_ in self.notes.items())
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return "; ".join(
+            f"{why}: {len(all_)} ({first_of(all_)})" for why, all_ in self.notes.items()
+        )
 
 
 def new_notes() -> dict[str, list[str]]:

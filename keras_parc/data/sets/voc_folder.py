@@ -61,7 +61,7 @@ def read(folder: Path, task: str) -> Found:
     names = _names(folder, found)
     labels = {name: label for label, name in enumerate(names)}
     for item, objects in found.values():
-        item.boxes = [box._replace(label=labels[name]) for name, _, box in objects]
+        item.boxes = [Box(labels[name], *box[1:]) for name, _, box in objects]
     return Found(task, "voc", names, [found[path][0] for path in sorted(found)], notes)
 
 
