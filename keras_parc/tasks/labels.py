@@ -125,9 +125,9 @@ def class_order(labels: Sequence[str] | None, names: Sequence[str], source: str)
     strange = [name for name in labels if name not in places]
     unknown = [name for name in names if name not in set(labels)]
     raise ValueError(
-        f"The classes of {source!r} are not the model's: only the model has {quoted(strange)}; only "
-        f"the data has {quoted(unknown)}. If they mean the same, name the model's classes as the "
-        "data does (--labels)."
+        f"The classes of {source!r} are not the model's: only the model has {quoted(strange)}; "
+        f"only the data has {quoted(unknown)}. If they mean the same, name the model's classes as "
+        "the data does (--labels)."
     )
 
 
