@@ -218,7 +218,8 @@ def _generate(builder) -> None:
     folder = Path(builder.data_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
-        if builder.is_prepared():  # by another process meanwhile
+        if builder.is_prepared():  # by another process meanwhile, so that its splits are not known
+            builder.info.read_from_directory(builder.data_dir)
             return
         log.warning("Making digit scenes in %s, once.", folder)
         tfds.disable_progress_bar()

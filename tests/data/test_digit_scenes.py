@@ -351,3 +351,14 @@ def test_different_custom_configurations_have_different_folders(tmp_path):
     assert len(folders) == len(different)
     same = DigitScenesConfig(scenes=SceneConfig(image_size=[64, 64], scale=np.array([0.55, 0.9])))
     assert same.name == DigitScenesConfig().name == dataclasses.replace(same).name
+
+
+def test_a_set_that_another_process_makes_meanwhile(tmp_path):
+    """A builder that was opened before does not know its splits."""
+    from keras_parc.data import sources
+
+    waiting, making = (tfds.builder("digit_scenes/tiny", data_dir=tmp_path) for _ in range(2))
+    sources._generate(making)
+    assert not waiting.info.splits
+    sources._generate(waiting)
+    assert waiting.info.splits["test"].num_examples == making.info.splits["test"].num_examples
