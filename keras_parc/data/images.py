@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_parc.support.images import MAX_PIXELS, centre_window, read_rgb
+from keras_parc.support.images import MAX_PIXELS, ORIENTATION, centre_window, read_rgb
 from keras_parc.support.images import resize as array_resize
 
 _ATTEMPTS = 10
@@ -138,7 +138,6 @@ def decode_part(
 
 
 _PILLOW, _JPEG, _PNG = np.arange(3, dtype="int32")
-_ORIENTATION = 0x0112  # of EXIF
 
 
 # As functions of TensorFlow: outside of one, `numpy_function` cuts zeros off the end of a string.
@@ -157,7 +156,7 @@ def _reader_of(data: bytes) -> np.int32:
     if data.startswith(b"\xff\xd8\xff"):
         try:
             with Image.open(io.BytesIO(data)) as image:  # its head only
-                turned = image.getexif().get(_ORIENTATION, 1) != 1
+                turned = image.getexif().get(ORIENTATION, 1) != 1
                 return _PILLOW if turned or image.mode not in ("RGB", "L") else _JPEG
         except Exception:  # Whatever is wrong with it, decoding tells.
             return _PILLOW

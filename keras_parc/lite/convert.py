@@ -26,7 +26,7 @@ from keras_parc.lite.rewrite.graph import Graph
 from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.lite.rewrite.operations import ACTIVATION, SOFTMAX
 from keras_parc.models.deeplab_v3 import low_resolution
-from keras_parc.models.inputs import InputScale, crop_of, known_scale, stated_scale
+from keras_parc.models.inputs import InputScale, crop_of, known_scale
 from keras_parc.models.ssd_lite import ssd_anchors
 from keras_parc.support.files import replacing
 from keras_parc.support.images import CENTRE
@@ -179,7 +179,7 @@ def _image_facts(
     model: keras.Model, metadata: Metadata | None, input_range: str | None
 ) -> tuple[InputScale | None, float, Metadata | None]:
     """What the file says of its images: scale, crop, and the metadata with the same scale."""
-    scale = stated_scale(input_range) if input_range is not None else known_scale(model)
+    scale = known_scale(model, input_range)
     crop = crop_of(model) if metadata is None or metadata.crop == CENTRE else metadata.crop
     says_nothing = metadata is None or metadata.scale == InputScale()
     if scale is None and says_nothing:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_parc.layers.blocks import Tensor
+from keras_parc.layers.blocks import Tensor, fan_out
 from keras_parc.models.classifier import image_classifier
 from keras_parc.models.inputs import InputScale
 from keras_parc.models.registry import register_model
@@ -52,9 +52,8 @@ def _relu6(x: Tensor, name: str) -> Tensor:
 
 
 def _pointwise(x: Tensor, channels: int, name: str) -> Tensor:
-    initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     x = layers.Conv2D(
-        channels, 1, use_bias=False, kernel_initializer=initializer, name=f"{name}_conv"
+        channels, 1, use_bias=False, kernel_initializer=fan_out(), name=f"{name}_conv"
     )(x)
     return _norm(x, f"{name}_bn")
 
@@ -69,9 +68,7 @@ def _inverted_residual(x: Tensor, stage: Stage, channels: int, strides: int, nam
         strides=strides,
         padding="same",
         use_bias=False,
-        depthwise_initializer=keras.initializers.VarianceScaling(
-            2.0, "fan_out", "untruncated_normal"
-        ),
+        depthwise_initializer=fan_out(),
         name=f"{name}_depthwise_conv",
     )(y)
     y = _relu6(_norm(y, f"{name}_depthwise_bn"), f"{name}_depthwise_act")
@@ -96,7 +93,7 @@ def efficientnet_lite_backbone(x: Tensor, width: float, depth: float) -> Tensor:
         strides=2,
         padding="same",
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        kernel_initializer=fan_out(),
         name="stem_conv",
     )(x)
     x = _relu6(_norm(x, "stem_bn"), "stem_act")

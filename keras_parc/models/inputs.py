@@ -64,16 +64,24 @@ INPUT_RANGES = {
 AUTHORS = INPUT_RANGES["bgr-0..1"]
 
 
-def known_scale(model: Model) -> InputScale | None:
-    """What a model takes, as far as it can be known.
+def known_scale(model: Model, input_range: str | None = None) -> InputScale | None:
+    """What a model takes: what is stated, else as far as it can be known.
 
     Of a Keras model, in this order: what its `keras_parc.layers.ImageInput` records, also in a
     model nested in it; or what its preprocessing does, up to the first layer with weights, which is
     found by running it on a few colours: a model that turns 0..255 into small numbers takes pixels,
     as does one of uint8. Of a `.tflite` file: what is recorded in it.
 
+    Args:
+        model: A Keras model or an opened file.
+        input_range: A name of `INPUT_RANGES`, which goes before what the model says; None: ask the
+            model.
+
     Returns:
         None where it cannot be known.
+
+    Raises:
+        ValueError: No such range.
 
     Example:
         >>> image = keras.Input((32, 32, 3))
@@ -82,6 +90,8 @@ def known_scale(model: Model) -> InputScale | None:
         True
         >>> known_scale(keras.Sequential([image, keras.layers.Conv2D(8, 3)]))
     """
+    if input_range is not None:
+        return _stated(input_range)
     if not isinstance(model, keras.Model):
         return model.input_scale
     recorded = image_input_of(model)
@@ -95,12 +105,11 @@ def known_scale(model: Model) -> InputScale | None:
 
 
 def input_scale(model: Model, input_range: str | None = None) -> InputScale:
-    """What a model takes: what is stated, or what is known.
+    """What a model takes, where it has to be known.
 
     Args:
-        model: A Keras model or an opened file.
-        input_range: A name of `INPUT_RANGES`, which goes before what the model says; None: ask the
-            model.
+        model: As for `known_scale`.
+        input_range: As for `known_scale`.
 
     Raises:
         ValueError: No such range, or it is neither stated nor known.
@@ -110,9 +119,7 @@ def input_scale(model: Model, input_range: str | None = None) -> InputScale:
         >>> input_scale(bare, "-1..1").mean
         (127.5, 127.5, 127.5)
     """
-    if input_range is not None:
-        return stated_scale(input_range)
-    scale = known_scale(model)
+    scale = known_scale(model, input_range)
     if scale is None:
         name = getattr(model, "name", None) or str(getattr(model, "path", "the model"))
         raise ValueError(
@@ -123,12 +130,7 @@ def input_scale(model: Model, input_range: str | None = None) -> InputScale:
     return scale
 
 
-def stated_scale(input_range: str) -> InputScale:
-    """The scale of a name of `INPUT_RANGES`.
-
-    Raises:
-        ValueError: There is none.
-    """
+def _stated(input_range: str) -> InputScale:
     if input_range not in INPUT_RANGES:
         raise ValueError(
             f"`input_range` must be one of {', '.join(INPUT_RANGES)}, got {input_range!r}."

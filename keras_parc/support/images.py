@@ -17,7 +17,7 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".w
 # warning before that is not needed.
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-_ORIENTATION = 0x0112  # of EXIF
+ORIENTATION = 0x0112  # of EXIF
 # The authors' evaluation rule at 256: the short side to 288, then the centre.
 CENTRE = 256 / 288
 
@@ -110,7 +110,7 @@ def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
             # Of a PNG file Pillow decodes the pixels before it knows the orientation.
             if image.format == "PNG" and not _says_how_it_lies(Path(path).read_bytes()):
                 return height, width
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             return (width, height) if turned else (height, width)
     except Exception:  # Decoders of damaged files fail with whatever comes.
         return None

@@ -244,5 +244,5 @@ def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLit
         FileNotFoundError: There is no such file.
         ValueError: The file is neither.
     """
-    several = len(open_file(path).get_output_details()) > 1
+    several = len(open_file(path, threads).get_output_details()) > 1
     return (TFLiteDetector if several else TFLiteModel)(path, threads)

@@ -10,13 +10,7 @@ import keras
 import numpy as np
 
 from keras_parc.data.skipped import SkippedImages
-from keras_parc.models.inputs import (
-    InputScale,
-    input_scale,
-    known_scale,
-    short_side_of,
-    stated_scale,
-)
+from keras_parc.models.inputs import InputScale, input_scale, known_scale, short_side_of
 from keras_parc.support.images import image_files, load_image
 
 MAX_IMAGES = 500
@@ -87,8 +81,7 @@ def calibration_images(
         images.append(image)
     if not images:
         raise ValueError("`calibration` holds no images; several hundred are needed.")
-    scale = stated_scale(input_range) if input_range is not None else known_scale(model)
-    _check_range(images, model.name, scale)
+    _check_range(images, model.name, known_scale(model, input_range))
     return images
 
 
