@@ -43,6 +43,7 @@ def open_source(
     data_dir: str | os.PathLike | None = None,
     check: Callable | None = check_classes,
     task: str | None = None,
+    **folder_options,
 ):
     """Open a data set.
 
@@ -56,6 +57,7 @@ def open_source(
             wanted; by default, one of images with a class each. None: any kind.
         task: What a folder is read for, as some have labels for several tasks; None: that of
             `check`, or the only one that fits.
+        **folder_options: Of `open_folder`, for a folder.
 
     Returns:
         A TFDS builder that can be read. Digit scenes are made at the first call, which is logged;
@@ -80,7 +82,7 @@ def open_source(
 
         if task is None and check is check_classes:
             task = "classification"
-        builder = open_folder(Path(source).expanduser(), task)
+        builder = open_folder(Path(source).expanduser(), task, **folder_options)
     elif isinstance(source, Path) or source.startswith((".", "~", "/")) or source.endswith("/"):
         raise FileNotFoundError(f"There is no folder {str(Path(source))!r} of images.")
     else:

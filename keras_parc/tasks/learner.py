@@ -94,12 +94,9 @@ class Learner(ABC):
 
     def backbone(self, side: int | None) -> keras.Model:
         """The recipe's model as a backbone for a head."""
-        weights = self.options.backbone_weights
+        weights = {"weights": self.recipe.weights} if self.recipe.weights else {}
         return self._build(
-            include_top=False,
-            input_shape=(side, side, 3),
-            include_preprocessing=True,
-            **({"weights": weights} if weights else {}),
+            include_top=False, input_shape=(side, side, 3), include_preprocessing=True, **weights
         )
 
     def _build(self, **arguments) -> keras.Model:

@@ -34,7 +34,13 @@ class Recipe:
             classifier, on which the task's head is built.
         options: What belongs to the task alone; its class decides which task it is.
         model_arguments: Arguments of the model's constructor beyond sizes, classes and weights.
-        data: A TFDS builder such as "imagenet2012", or a folder of images.
+        weights: What the model starts from: "" for random weights, or what its constructor takes as
+            `weights`. Where the model is a backbone for a head, they are the backbone's.
+        data: A TFDS builder such as "imagenet2012", or a folder of labelled images.
+        format: Of a folder, the name of one of `keras_parc.data.sets.recognise.FORMATS`; "": the
+            one it fits.
+        validation: Of a folder without a validation split, the share of "train" that becomes one.
+        split_by: How it is chosen: "" by class, "folder" to keep the images of a folder together.
         train_split: Name of the split to learn from.
         validation_split: Name of the split to measure on after every epoch.
         size: Side in pixels of evaluation and of the finished model.
@@ -76,7 +82,11 @@ class Recipe:
     model: str
     options: Options = field(default_factory=ClassificationOptions)
     model_arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
     data: str = "imagenet2012"
+    format: str = ""
+    validation: float = 0.2
+    split_by: str = ""
     train_split: str = "train"
     validation_split: str = "validation"
     size: int = 256
@@ -109,6 +119,8 @@ class Recipe:
         check("options", isinstance(self.options, Options), "the options of a task")
         check("model", isinstance(self.model, str) and self.model, "the key of a model")
         check("cosine_by", self.cosine_by in ("epoch", "step"), "'epoch' or 'step'")
+        check("validation", 0 <= self.validation < 1, "0 or more and less than 1")
+        check("split_by", self.split_by in ("", "folder"), "'' or 'folder'")
         kinds = ("none", "float16", "bfloat16")
         check("mixed_precision", self.mixed_precision in kinds, f"one of {kinds}")
         check("size", self.size >= 32, "at least 32 pixels")
@@ -348,7 +360,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "ssd_parc_net_s_coco",
             "parc_net_s",
-            options=DetectionOptions(backbone_weights="imagenet"),
+            options=DetectionOptions(),
+            weights="imagenet",
             data="coco/2017",
             size=320,
             sizes=(320,),
@@ -387,7 +400,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "deeplab_v3_parc_net_s_voc",
             "parc_net_s",
-            options=SegmentationOptions(head_rate=10.0, backbone_weights="imagenet"),
+            options=SegmentationOptions(head_rate=10.0),
+            weights="imagenet",
             data="voc_segmentation/coco",
             size=512,
             sizes=(512,),

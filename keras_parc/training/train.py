@@ -60,11 +60,11 @@ def train(
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
-    from keras_parc.data.sources import num_examples, open_source
+    from keras_parc.data.sources import num_examples
 
     task = find_task(recipe.task)
     data = task.data
-    source = open_source(recipe.data, data_dir, None, recipe.task)  # once: a folder is searched
+    source = open_data(recipe, data_dir)  # once: a folder is searched
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
     skipped = SkippedImages(limit=recipe.skip_limit)
@@ -112,6 +112,33 @@ def train(
         if skipped.failure is None:
             raise
         raise ValueError(skipped.failure) from error
+
+
+def open_data(recipe: Recipe, data_dir: str | os.PathLike | None = None):
+    """The data set of a recipe, as `keras_parc.data.sources.open_source` opens it.
+
+    Args:
+        recipe: The run.
+        data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
+
+    Returns:
+        A TFDS builder.
+
+    Raises:
+        FileNotFoundError: The data set is not there.
+        ValueError: It is no data set for the task of the recipe.
+    """
+    from keras_parc.data.sources import open_source
+
+    return open_source(
+        recipe.data,
+        data_dir,
+        None,
+        recipe.task,
+        format=recipe.format or None,
+        validation=recipe.validation,
+        split_by=recipe.split_by or None,
+    )
 
 
 def _check_classes(names: Sequence[str], labels: Path) -> None:

@@ -16,7 +16,6 @@ class DetectionOptions:
         augmentation: What is done to training images and their boxes.
         head: Where the recipe's model is a backbone, the `SSDLite` on it: "standard", the paper's,
             or "small", for images of 64 pixels.
-        backbone_weights: What the backbone's constructor takes as `weights`; "" for none.
 
     Raises:
         ValueError: A value out of its range.
@@ -28,7 +27,6 @@ class DetectionOptions:
 
     augmentation: BoxAugmentation = field(default_factory=BoxAugmentation)
     head: str = "standard"
-    backbone_weights: str = ""
 
     task = "detection"
 

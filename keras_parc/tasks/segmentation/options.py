@@ -17,7 +17,6 @@ class SegmentationOptions:
         head: Where the recipe's model is a backbone, the `DeepLabV3` on it: "standard", the
             paper's, or "small", for images of 64 pixels.
         head_rate: Learning rate of the head, as a multiple of the backbone's, 0 or more.
-        backbone_weights: What the backbone's constructor takes as `weights`; "" for none.
 
     Raises:
         ValueError: A value out of its range.
@@ -30,7 +29,6 @@ class SegmentationOptions:
     augmentation: MaskAugmentation = field(default_factory=MaskAugmentation)
     head: str = "standard"
     head_rate: float = 1.0
-    backbone_weights: str = ""
 
     task = "segmentation"
 
