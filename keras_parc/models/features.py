@@ -67,31 +67,6 @@ def layers_by_level(pyramid: keras.Model) -> dict[str, set[str]]:
     return found
 
 
-def head_variables(model: keras.Model) -> list[keras.Variable]:
-    """The trainable variables of a detector or segmenter beyond its backbone.
-
-    Args:
-        model: A model on a registered backbone, such as `keras_parc.DeepLabV3` makes.
-
-    Raises:
-        ValueError: No registered model has the layers of the backbone.
-
-    Example:
-        >>> import keras_parc
-        >>> backbone = keras_parc.ParCNetTiny(include_top=False, input_shape=(64, 64, 3))
-        >>> found = head_variables(keras_parc.DeepLabV3(backbone, classes=3))
-        >>> "aspp1_conv/kernel" in [variable.path for variable in found]
-        True
-    """
-    backbone = {layer.name for layer in features(model).layers}
-    return [
-        variable
-        for layer in model.layers
-        if layer.name not in backbone
-        for variable in layer.trainable_variables
-    ]
-
-
 def copied(pyramid: keras.Model, changes: Mapping[str, Mapping[str, Any]] | None = None):
     """A copy of a model with weights of its own, equal to those of the model.
 

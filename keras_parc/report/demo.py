@@ -20,7 +20,8 @@ from keras_parc.support.checks import unknown_name
 from keras_parc.support.files import replacing
 from keras_parc.support.timing import interleaved
 from keras_parc.tasks.task import find_task
-from keras_parc.training.recipes import Recipe, find_recipe
+from keras_parc.training.recipe import Recipe
+from keras_parc.training.recipes import find_recipe
 from keras_parc.training.train import train
 
 MARKER = "made_by_keras_parc.json"  # in a folder that a demonstration may write into

@@ -14,7 +14,7 @@ import keras
 
 from keras_parc.tasks.labels import read_labels
 from keras_parc.tasks.model_files import load_model
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.recipe import Recipe
 
 FORMATS = ("float32", "int8")  # of the .tflite files of a run
 

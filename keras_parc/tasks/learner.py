@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_parc.models.features import features, layers_by_level
 from keras_parc.models.registry import find_model
 from keras_parc.support.checks import unknown_name
+from keras_parc.tasks.starting import saved_model, start_from
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -30,8 +32,9 @@ class Learner(ABC):
     """A run's two models, its loss and what is measured.
 
     Args:
-        recipe: The run, a `keras_parc.training.recipes.Recipe`.
+        recipe: The run, a `keras_parc.training.recipe.Recipe`.
         classes: Number of classes.
+        names: Their names, by which the head of another run is taken over or not; None: it is not.
 
     Raises:
         ValueError: There is no model of the recipe's name, or it is for another task.
@@ -42,8 +45,9 @@ class Learner(ABC):
 
     score: str
 
-    def __init__(self, recipe: Any, classes: int):
-        self.recipe, self.options, self.classes = recipe, recipe.options, classes
+    def __init__(self, recipe: Any, classes: int, names: Sequence[str] | None = None):
+        self.recipe, self.options = recipe, recipe.options
+        self.classes, self.names = classes, names
         self.entry = find_model(recipe.model)
         if self.entry.task not in ("classification", recipe.task):
             raise ValueError(
@@ -71,17 +75,31 @@ class Learner(ABC):
         """What the task's `dataset` takes for evaluation beyond what it takes for every task."""
         return {}
 
-    def trained(self, side: int | None) -> keras.Model:
-        """The model that trains, of RGB 0..255 `(batch, side, side, 3)`, not compiled."""
-        return self.build(side)
+    def trained(self, side: int | None, start: bool = True) -> keras.Model:
+        """The model that trains, of RGB 0..255 `(batch, side, side, 3)`, not compiled.
+
+        Args:
+            side: Of the images in pixels; None: any.
+            start: Whether it has the weights that the recipe starts from.
+        """
+        return self.started(self.build, side, start)
 
     def averaged(self) -> keras.Model:
         """The model that is kept: the same weights in the same order, of `recipe.size`."""
-        return self.build(self.recipe.size)
+        return self.build(self.recipe.size, {})
+
+    def started(self, build: Callable, side: int | None, start: bool) -> keras.Model:
+        """What a function of the side and of the constructor's weights builds, with its weights."""
+        weights = self.recipe.weights if start else ""
+        saved = saved_model(weights)
+        model = build(side, {"weights": weights} if weights and saved is None else {})
+        if saved is not None:
+            start_from(model, saved, self.names, self.head(model), self.class_layers())
+        return model
 
     @abstractmethod
-    def build(self, side: int | None) -> keras.Model:
-        """The recipe's model for images of a side."""
+    def build(self, side: int | None, weights: dict[str, str]) -> keras.Model:
+        """The recipe's model for images of a side, and with the constructor's `weights`."""
 
     def whole_model(self, side: int | None, **arguments) -> keras.Model:
         """The recipe's model, where its entry is for this task."""
@@ -92,9 +110,8 @@ class Learner(ABC):
             **arguments,
         )
 
-    def backbone(self, side: int | None) -> keras.Model:
+    def backbone(self, side: int | None, weights: dict[str, str]) -> keras.Model:
         """The recipe's model as a backbone for a head."""
-        weights = {"weights": self.recipe.weights} if self.recipe.weights else {}
         return self._build(
             include_top=False, input_shape=(side, side, 3), include_preprocessing=True, **weights
         )
@@ -118,9 +135,32 @@ class Learner(ABC):
     def prepare(self, model: keras.Model) -> None:  # noqa: B027 (not every task has to)
         """Make what a compiled model makes at its first step only: a checkpoint needs it before."""
 
-    def head(self, model: keras.Model) -> tuple[list[keras.Variable], float]:
-        """Variables that learn at another rate, and that rate as a multiple of the others'."""
-        return [], 1.0
+    def head(self, model: keras.Model) -> set[str]:
+        """The names of the layers with weights that are not the backbone's."""
+        backbone = {layer.name for layer in features(model).layers}
+        return {layer.name for layer in model.layers if layer.weights} - backbone
+
+    def class_layers(self) -> tuple[str, ...]:
+        """The names of the layers whose weights are those of the classes."""
+        return self.entry.class_layers
+
+    def rates(self, model: keras.Model) -> dict[str, float]:
+        """The path of each variable that learns at another rate than the last stage, and the rate
+        as a multiple of that.
+        """
+        recipe, found = self.recipe, {}
+        if recipe.head_rate != 1:
+            found |= dict.fromkeys(self.head(model), recipe.head_rate)
+        if recipe.stage_rate != 1 and self.entry.levels:
+            stages = list(layers_by_level(features(model)).values())
+            for distance, names in enumerate(reversed(stages)):
+                found |= dict.fromkeys(names - self.head(model), recipe.stage_rate**distance)
+        return {
+            variable.path: found[layer.name]
+            for layer in model.layers
+            for variable in layer.trainable_variables
+            if found.get(layer.name, 1) != 1
+        }
 
     @abstractmethod
     def batches(self, dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -11,7 +11,7 @@ from . import schedule as schedule
 from . import train as train
 from .distribute import Devices as Devices
 from .fit import Interrupted as Interrupted
-from .recipes import Recipe as Recipe
+from .recipe import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
 from .recipes import list_recipes as list_recipes
 from .recipes import override as override

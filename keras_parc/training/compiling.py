@@ -2,22 +2,32 @@
 
 import functools
 import itertools
+from collections.abc import Iterator
 
 import keras
 
 from keras_parc.tasks.learner import Learner
-from keras_parc.training.optimizer import HeadAdamW
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.optimizer import StagedAdamW
+from keras_parc.training.recipe import Recipe
 from keras_parc.training.schedule import WarmUpCosine
 
 
-def training_model(learner: Learner, schedule: WarmUpCosine, devices: int = 1) -> keras.Model:
+def training_model(
+    learner: Learner,
+    schedule: WarmUpCosine,
+    devices: int = 1,
+    *,
+    frozen: bool = False,
+    start: bool = True,
+) -> keras.Model:
     """The model that trains, in the recipe's precision and at its sizes, compiled.
 
     Args:
         learner: What is trained.
         schedule: What `rate_schedule` returns.
         devices: Devices of all hosts.
+        frozen: Whether the head learns alone.
+        start: Whether it has the weights the recipe starts from.
 
     Returns:
         A compiled model of RGB 0..255.
@@ -35,14 +45,36 @@ def training_model(learner: Learner, schedule: WarmUpCosine, devices: int = 1) -
     if recipe.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{recipe.mixed_precision}")
     try:
-        model = learner.trained(recipe.sizes[0] if len(recipe.sizes) == 1 else None)
+        model = learner.trained(recipe.sizes[0] if len(recipe.sizes) == 1 else None, start)
     finally:
         keras.config.set_dtype_policy(policy)
-    on_tensorflow = keras.config.backend() == "tensorflow"
-    if on_tensorflow and devices > 1:  # JAX normalizes over all images of a step in any case
-        for layer in model.layers:
+    if keras.config.backend() == "tensorflow" and devices > 1:
+        for layer in model.layers:  # JAX normalizes over all images of a step in any case
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = recipe.synchronized_batch_norm
+    compile_model(learner, model, schedule, frozen)
+    return model
+
+
+def compile_model(
+    learner: Learner, model: keras.Model, schedule: WarmUpCosine, frozen: bool = False
+) -> None:
+    """Choose the layers that learn, and compile: anew, where others are to learn from now on.
+
+    Args:
+        learner: What is trained.
+        model: The model that trains.
+        schedule: What `rate_schedule` returns.
+        frozen: Whether the head learns alone.
+    """
+    recipe = learner.recipe
+    on_tensorflow = keras.config.backend() == "tensorflow"
+    if frozen or recipe.freeze_norm or recipe.freeze_epochs:
+        backbone = [layer for layer in model.layers if layer.name not in learner.head(model)]
+        for layer in backbone:
+            layer.trainable = not frozen
+        for layer in _norms(backbone) if recipe.freeze_norm else ():
+            layer.trainable = False
     model.compile(
         _optimizer(learner, model, schedule),
         jit_compile=recipe.jit_compile if on_tensorflow else "auto",
@@ -50,7 +82,14 @@ def training_model(learner: Learner, schedule: WarmUpCosine, devices: int = 1) -
     )
     model.optimizer.build(model.trainable_variables)
     learner.prepare(model)
-    return model
+
+
+def _norms(layers) -> Iterator[keras.layers.BatchNormalization]:
+    """The BatchNorm layers, inside models too."""
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            yield layer
+        yield from _norms(getattr(layer, "layers", ()))
 
 
 def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
@@ -74,14 +113,12 @@ def rate_schedule(recipe: Recipe, steps_per_epoch: list[int]) -> WarmUpCosine:
 def _optimizer(learner, model, schedule):
     recipe = learner.recipe
     accumulation = recipe.gradient_accumulation
-    head, head_rate = learner.head(model)
-    if head_rate != 1:
-        head = [variable.path for variable in head]
-        kind = functools.partial(HeadAdamW, head=head, head_rate=head_rate)
+    if rates := learner.rates(model):
+        kind = functools.partial(StagedAdamW, rates=rates)
     elif keras.config.backend() == "torch":  # Its own is fused, that of subclasses is not.
         kind = keras.optimizers.AdamW
     else:
-        kind = HeadAdamW
+        kind = StagedAdamW
     # PyTorch adds epsilon after the correction of the second moment, Keras before: without
     # consequence at 1e-8.
     optimizer = kind(

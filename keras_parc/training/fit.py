@@ -27,10 +27,11 @@ from keras_parc.support.progress import ProgressBar
 from keras_parc.tasks.task import find_task
 from keras_parc.training.average import MovingAverage, default_momentum, mean_of_weights, sync
 from keras_parc.training.checkpoint import assign_all, damaged, read_state, write_state
-from keras_parc.training.compiling import rate_schedule, training_model
+from keras_parc.training.compiling import compile_model, rate_schedule, training_model
 from keras_parc.training.distribute import ONE_DEVICE, Devices, without_distribution
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.recipe import Recipe
 from keras_parc.training.sampler import epoch_plan
+from keras_parc.training.schedule import WarmUpCosine
 
 Plan = Sequence[tuple[int, int]]
 
@@ -65,6 +66,7 @@ def fit(
     *,
     examples: int,
     classes: int,
+    names: Sequence[str] | None = None,
     devices: Devices = ONE_DEVICE,
     checkpoint_steps: int = 500,
     console: Console | None = None,
@@ -84,6 +86,7 @@ def fit(
             `tensorboard/`, and when all is done `model.keras` and `result.json`.
         examples: Images of the training set.
         classes: Number of classes.
+        names: Their names, by which the head of another run is taken over or not.
         devices: Where to compute. The number of devices does not change what a step learns from.
         checkpoint_steps: Steps from one checkpoint to the next.
         console: Where to print.
@@ -119,7 +122,8 @@ def fit(
     _check_recipe(out, recipe)
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope():
-        run = _Run(recipe, out, examples, classes, devices, checkpoint_steps, console or Console())
+        learner = find_task(recipe.task).learner(recipe, classes, names)
+        run = _Run(learner, out, examples, devices, checkpoint_steps, console or Console())
         # Only now, so that a recipe that cannot be built claims no folder.
         with _alone(out) if devices.host == 0 else contextlib.nullcontext():
             run.restore()
@@ -128,7 +132,7 @@ def fit(
                     temporary.write_text(recipe.to_json())
             try:
                 with _on_stop(run.terminate), run.bar:
-                    while run.facts.epoch < recipe.epochs:
+                    while run.goes_on():
                         run.train(training)
                         run.validate(validation)
                     return run.finish(validation)
@@ -145,16 +149,20 @@ def fit(
 class _Run(keras.callbacks.Callback):
     """The two models of a run and where it stands; as a callback it minds every step."""
 
-    def __init__(self, recipe, out, examples, classes, devices, checkpoint_steps, console):
+    def __init__(self, learner, out, examples, devices, checkpoint_steps, console):
         super().__init__()
-        self.recipe, self.out, self.devices = recipe, out, devices
+        recipe = learner.recipe
+        self.learner, self.recipe, self.out, self.devices = learner, recipe, out, devices
         self.checkpoint = out / "checkpoint.npz"
         self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
         self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
-        self.schedule = rate_schedule(recipe, self.steps)
-        self.learner = find_task(recipe.task).learner(recipe, classes)
-        self.trained = training_model(self.learner, self.schedule, devices.total)
-        self.average = self.learner.averaged()
+        self.facts, self.metrics, self.writer, self.terminated = _Facts(), [], None, False
+        self.schedule, frozen = self.phase()
+        start = not self.checkpoint.exists()
+        self.trained = training_model(
+            learner, self.schedule, devices.total, frozen=frozen, start=start
+        )
+        self.average = learner.averaged()
         self.average.set_weights(self.trained.get_weights())
         batch = math.ceil(recipe.batch / devices.total) * devices.total
         # Every host evaluates all images: the mean is the same, and hosts cannot fall out of step.
@@ -164,10 +172,29 @@ class _Run(keras.callbacks.Callback):
             momentum = default_momentum(sum(self.steps) / accumulation)
         self.moving = MovingAverage(self.average, momentum, accumulation)
         self.bar = ProgressBar(sum(self.steps), console)
-        self.facts, self.metrics, self.writer, self.terminated = _Facts(), [], None, False
 
     def plan(self, epoch) -> Plan:
         return epoch_plan(self.examples, self.recipe.choices, seed=self.recipe.seed, epoch=epoch)
+
+    def phase(self) -> tuple[WarmUpCosine, bool]:
+        """The learning rate of these epochs, and whether the head learns alone in them."""
+        freeze, epochs = self.recipe.freeze_epochs, self.recipe.epochs
+        frozen = self.facts.epoch < freeze or freeze >= epochs
+        steps = self.steps[:freeze] if frozen else self.steps[freeze:]
+        return rate_schedule(self.recipe, steps), frozen
+
+    def begin_phase(self):
+        self.schedule, frozen = self.phase()
+        compile_model(self.learner, self.trained, self.schedule, frozen)
+
+    def goes_on(self) -> bool:
+        """Whether there are epochs left, and patience for them."""
+        facts, recipe = self.facts, self.recipe
+        since = max([recipe.freeze_epochs, *(each["epoch"] + 1 for each in facts.best[:1])])
+        lost = recipe.patience and facts.epoch - since >= recipe.patience
+        if lost and facts.epoch < recipe.epochs:
+            self.console.print(f"no better score in {recipe.patience} epochs: this is the end")
+        return facts.epoch < recipe.epochs and not lost
 
     def terminate(self):
         self.terminated = True
@@ -176,11 +203,13 @@ class _Run(keras.callbacks.Callback):
         if not self.checkpoint.exists():
             return
         facts, arrays = read_state(self.checkpoint)
-        facts = self._checked(facts, arrays)
+        self.facts = facts = self._checked(facts, arrays)
+        self.metrics = arrays["metrics"]
+        if 0 < self.recipe.freeze_epochs <= facts.epoch:
+            self.begin_phase()
         groups = self._variables()
         for name in ("weights", "optimizer", "average"):
             assign_all(groups[name], arrays[name])
-        self.facts, self.metrics = facts, arrays["metrics"]
         self.moving.steps = sum(self.steps[: facts.epoch]) + facts.step
         self.console.print(f"going on after {self.place()}")
 
@@ -292,6 +321,8 @@ class _Run(keras.callbacks.Callback):
                     self.average.save_weights(temporary)
             self._write_history(row)
         facts.epoch, facts.step, facts.logs = facts.epoch + 1, 0, None
+        if facts.epoch == self.recipe.freeze_epochs < self.recipe.epochs:
+            self.begin_phase()
         self.save()
         if self.devices.host == 0:
             for each in dropped:

@@ -12,7 +12,7 @@ from keras_parc.tasks.labels import quoted, read_labels
 from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
-from keras_parc.training.recipes import Recipe
+from keras_parc.training.recipe import Recipe
 
 
 def train(
@@ -104,6 +104,7 @@ def train(
             out,
             examples=num_examples(source, recipe.train_split),
             classes=len(names),
+            names=names,
             devices=devices,
             checkpoint_steps=checkpoint_steps,
             console=console,

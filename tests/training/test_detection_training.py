@@ -131,7 +131,8 @@ def test_recipes():
     assert (coco.size, coco.batch * coco.replicas, coco.epochs) == (320, 128, 200)
     assert (coco.start_rate, coco.peak_rate, coco.end_rate) == (9e-5, 9e-4, 1e-6)
     assert (coco.warm_up_steps, coco.weight_decay) == (500, 0.02)
-    assert coco.options == DetectionOptions(BoxAugmentation()) and coco.weights == "imagenet"
+    assert coco.options == DetectionOptions(BoxAugmentation())
+    assert coco.weights == "imagenet"
     assert Recipe.from_json(coco.to_json()) == coco
     assert override(coco, ["flip=0.25"]).options.augmentation.flip == 0.25
     digits = find_recipe("digit_scenes_detection")

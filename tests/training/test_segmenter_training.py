@@ -17,7 +17,7 @@ from keras_parc.tasks.segmentation.measuring import confusion_matrix, intersecti
 from keras_parc.tasks.segmentation.training import SegmentationLearner
 from keras_parc.training import fit as fitting
 from keras_parc.training.compiling import rate_schedule, training_model
-from keras_parc.training.optimizer import HeadAdamW
+from keras_parc.training.optimizer import StagedAdamW
 from keras_parc.training.recipes import Recipe, find_recipe, override
 
 
@@ -41,7 +41,7 @@ def test_the_head_moves_as_with_a_rate_of_its_own():
     start, steps = rng.random((2, 3)), rng.standard_normal((4, 2, 3))
     shared = {"weight_decay": 0.1, "epsilon": 1e-8}
     ours = [keras.Variable(start, name=name) for name in ("body", "head")]
-    optimizer = HeadAdamW(0.01, head=[ours[1].path], head_rate=10.0, **shared)
+    optimizer = StagedAdamW(0.01, rates={ours[1].path: 10.0}, **shared)
     expected = []
     for rate in (0.01, 0.1):
         variable, plain = keras.Variable(start), keras.optimizers.AdamW(rate, **shared)
@@ -67,7 +67,7 @@ def test_the_learning_rate_is_computed_once_a_step():
             return ops.convert_to_tensor(0.1)
 
     schedule, variables = Counted(), [keras.Variable(np.ones(2)) for _ in range(3)]
-    optimizer = HeadAdamW(schedule, weight_decay=0.1)
+    optimizer = StagedAdamW(schedule, weight_decay=0.1)
     optimizer.apply([ops.zeros(2)] * 3, variables)
     assert schedule.calls == 1
     for variable in variables:
@@ -75,10 +75,12 @@ def test_the_learning_rate_is_computed_once_a_step():
 
 
 def test_the_recipe_gives_the_head_its_rate():
-    recipe = override(find_recipe("deeplab_v3_parc_net_s_voc"), [*SETTINGS, "mixed_precision=none"])
+    recipe = override(
+        find_recipe("deeplab_v3_parc_net_s_voc"), [*SETTINGS, "mixed_precision=none", "weights="]
+    )
     model = training_model(SegmentationLearner(recipe, classes=11), rate_schedule(recipe, [4] * 50))
-    assert model.optimizer.head_rate == 10.0
-    heads = {path.split("/")[0] for path in model.optimizer.head}
+    assert set(model.optimizer.rates.values()) == {10.0}
+    heads = {path.split("/")[0] for path in model.optimizer.rates}
     assert {"aspp1_conv", "aspp_pool_bn", "segmentation_logits"} <= heads
     assert not any(name.startswith(("stem", "stage")) for name in heads)
     assert Recipe.from_json(recipe.to_json()) == recipe

@@ -281,10 +281,17 @@ def test_weight_decay_spares_what_it_is_told_to():
         assert names == (set() if decay_all else {"gamma", "beta", "bias", "base_position"})
 
 
+def _run(recipe, folder):
+    learner = ClassificationLearner(recipe, 4)
+    return fitting._Run(learner, folder, 60, ONE_DEVICE, 500, Console(quiet=True))
+
+
 def test_the_moving_average_counts_updates(tmp_path):
     """Three steps of one update move it as one step does without accumulation."""
     recipe = dataclasses.replace(SHORT, gradient_accumulation=3)
-    run_of = fitting._Run(recipe, tmp_path, 60, 4, ONE_DEVICE, 500, Console(quiet=True))
+    run_of = fitting._Run(
+        ClassificationLearner(recipe, 4), tmp_path, 60, ONE_DEVICE, 500, Console(quiet=True)
+    )
     for steps, share in ((0, 0.1), (2, 0.1), (3, 2 / 11), (300, recipe.ema_momentum)):
         run_of.moving.steps = steps
         assert run_of.moving.share() ** 3 == pytest.approx(share)
@@ -295,7 +302,9 @@ def test_the_momentum_fits_the_number_of_steps(tmp_path, monkeypatch, epochs, mo
     """Of seven steps an epoch, and where the recipe does not say it."""
     monkeypatch.setattr(fitting._Run, "plan", lambda self, epoch: [(32, 8)] * 7)
     recipe = dataclasses.replace(SHORT, epochs=epochs, ema_momentum=None)
-    run_of = fitting._Run(recipe, tmp_path, 60, 4, ONE_DEVICE, 500, Console(quiet=True))
+    run_of = fitting._Run(
+        ClassificationLearner(recipe, 4), tmp_path, 60, ONE_DEVICE, 500, Console(quiet=True)
+    )
     assert run_of.moving.momentum == pytest.approx(momentum)
 
 

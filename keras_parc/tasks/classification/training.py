@@ -24,14 +24,20 @@ class ClassificationLearner(Learner):
     def validation_options(recipe):
         return {"short_side": recipe.options.short_side, "one_hot": True}
 
-    def trained(self, side):
-        model = self.whole_model(side, classifier_activation=None)
+    def trained(self, side, start=True):
+        def logits(side, weights):
+            return self.whole_model(side, classifier_activation=None, **weights)
+
+        model = self.started(logits, side, start)
         # In mixed precision too: TensorFlow finds no best five in float16.
         logits = keras.layers.Activation("linear", dtype="float32", name="logits")(model.output)
         return keras.Model(model.inputs, logits, name=model.name)
 
-    def build(self, side):
-        model = self.whole_model(side)
+    def head(self, model):
+        return {name for name in self.entry.class_layers if name in {x.name for x in model.layers}}
+
+    def build(self, side, weights):
+        model = self.whole_model(side, **weights)
         recorded = image_input_of(model)
         crop = self.recipe.size / self.options.short_side
         if recorded is not None:

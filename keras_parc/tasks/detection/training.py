@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_parc.models.boxes import Anchors, detections
+from keras_parc.models.registry import find_model
 from keras_parc.models.ssd_lite import SSDLite, ssd_anchors
 from keras_parc.models.ssd_losses import ssd_losses
 from keras_parc.tasks.detection.measuring import measure_detections
@@ -27,10 +28,14 @@ class DetectionLearner(Learner):
 
     score = "map"
 
-    def build(self, side):
+    def build(self, side, weights):
         if self.entry.task == "detection":
-            return self.whole_model(side)
-        return SSDLite(self.backbone(side), self.classes, **HEADS[self.options.head])
+            return self.whole_model(side, **weights)
+        return SSDLite(self.backbone(side, weights), self.classes, **HEADS[self.options.head])
+
+    def class_layers(self):
+        same_task = self.entry.task == self.recipe.task
+        return (self.entry if same_task else find_model("SSDParCNetS")).class_layers
 
     def compile_arguments(self):
         return {"loss": ssd_losses(self.averaged())}

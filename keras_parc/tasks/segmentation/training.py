@@ -3,8 +3,8 @@
 import keras
 
 from keras_parc.models.deeplab_v3 import DeepLabV3
-from keras_parc.models.features import head_variables
 from keras_parc.models.losses import pixel_cross_entropy
+from keras_parc.models.registry import find_model
 from keras_parc.support.class_maps import IGNORED
 from keras_parc.tasks.learner import Learner, keras_evaluation
 
@@ -21,10 +21,14 @@ class SegmentationLearner(Learner):
 
     score = "miou"
 
-    def build(self, side):
+    def build(self, side, weights):
         if self.entry.task == "segmentation":
-            return self.whole_model(side)
-        return DeepLabV3(self.backbone(side), self.classes, **HEADS[self.options.head])
+            return self.whole_model(side, **weights)
+        return DeepLabV3(self.backbone(side, weights), self.classes, **HEADS[self.options.head])
+
+    def class_layers(self):
+        same_task = self.entry.task == self.recipe.task
+        return (self.entry if same_task else find_model("DeepLabV3ParCNetS")).class_layers
 
     def compile_arguments(self):
         return {"loss": pixel_cross_entropy(), "metrics": [self._mean_iou()]}
@@ -38,10 +42,6 @@ class SegmentationLearner(Learner):
         nothing = keras.ops.zeros((1, 1, 1, self.classes))
         model.compute_metrics(None, keras.ops.zeros((1, 1, 1), "int32"), nothing)
         model.reset_metrics()
-
-    def head(self, model):
-        rate = self.options.head_rate
-        return (head_variables(model) if rate != 1 else [], rate)
 
     def batches(self, dataset):
         import tensorflow as tf

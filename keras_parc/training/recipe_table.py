@@ -1,0 +1,137 @@
+"""Training runs as data: those that were published, the demonstrations', and fine-tuning.
+
+Where the paper and the authors' code differ, a recipe follows the code. What belongs to one task
+alone is in the recipe's `options`.
+"""
+
+import dataclasses
+
+from keras_parc.data.augment.settings import Augmentation, BoxAugmentation, MaskAugmentation
+from keras_parc.tasks.classification.options import ClassificationOptions
+from keras_parc.tasks.detection.options import DetectionOptions
+from keras_parc.tasks.segmentation.options import SegmentationOptions
+from keras_parc.training.recipe import Recipe
+
+_S = Recipe("parc_net_s_imagenet", "parc_net_s")
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        dataclasses.replace(_S, name="parc_net_xs_imagenet", model="parc_net_xs"),
+        _S,
+        dataclasses.replace(_S, name="parc_net_h_imagenet", model="parc_net_h", weight_decay=0.05),
+        dataclasses.replace(
+            _S,
+            name="mobilevit_s_imagenet",
+            model="mobilevit_s",
+            weight_decay=0.01,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-4,
+        ),
+        # The optimizer, the label smoothing and the shape of the schedule are the paper's; batch,
+        # learning rate, augmentation and averaging fit a run of minutes.
+        Recipe(
+            "digit_scenes",
+            "parc_net_xs",
+            data="digit_scenes/small",
+            size=48,
+            sizes=(48,),
+            batch=32,
+            replicas=1,
+            epochs=3,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            average_best=1,
+            mixed_precision="none",
+            options=ClassificationOptions(
+                # A mirrored digit is no digit.
+                augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
+                short_side=48,
+            ),
+        ),
+        Recipe(
+            "ssd_parc_net_s_coco",
+            "parc_net_s",
+            options=DetectionOptions(),
+            weights="imagenet",
+            data="coco/2017",
+            size=320,
+            sizes=(320,),
+            batch=32,
+            replicas=4,
+            epochs=200,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            warm_up_steps=500,
+            weight_decay=0.02,
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_detection",
+            "parc_net_tiny",
+            options=DetectionOptions(
+                augmentation=BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
+                head="small",
+            ),
+            data="digit_scenes/detect_small",
+            train_split="train[:80%]",
+            size=64,
+            sizes=(64,),
+            batch=16,
+            replicas=1,
+            epochs=3,
+            start_rate=2e-4,
+            peak_rate=2e-3,
+            end_rate=2e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            average_best=1,
+            mixed_precision="none",
+        ),
+        Recipe(
+            "deeplab_v3_parc_net_s_voc",
+            "parc_net_s",
+            options=SegmentationOptions(),
+            head_rate=10.0,
+            weights="imagenet",
+            data="voc_segmentation/coco",
+            size=512,
+            sizes=(512,),
+            batch=8,
+            replicas=4,
+            epochs=50,
+            start_rate=9e-5,
+            peak_rate=9e-4,
+            end_rate=1e-6,
+            warm_up_steps=500,
+            weight_decay=0.01,
+        ),
+        # As above: what is not the paper's fits a run of minutes.
+        Recipe(
+            "digit_scenes_segmentation",
+            "parc_net_tiny",
+            options=SegmentationOptions(
+                augmentation=MaskAugmentation(scale=(1.0, 1.25), flip=0.0), head="small"
+            ),
+            data="digit_scenes/segment_small",
+            train_split="train[:40%]",
+            size=64,
+            sizes=(64,),
+            batch=8,
+            replicas=1,
+            epochs=3,
+            start_rate=4e-4,
+            peak_rate=4e-3,
+            end_rate=4e-5,
+            warm_up_steps=75,
+            cosine_by="step",
+            average_best=1,
+            mixed_precision="none",
+        ),
+    )
+}
