@@ -67,9 +67,9 @@ def export(
     load_backend()
     import keras
 
-    from keras_parc.lite import Metadata
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.tasks.model_files import load_model
+    from keras_parc.tasks.outputs import file_metadata
     from keras_parc.tasks.task import task_of
 
     about = {"description": description, "author": author, "licence": licence}
@@ -79,9 +79,9 @@ def export(
     loaded = load_model(model)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
-    about["task"] = task_of(loaded).name
-    if about["task"] == "segmentation":
-        about["activation"] = "softmax"  # the file has logits
+    metadata = None
+    if described:
+        metadata = file_metadata(task_of(loaded).name, labels=names, name=loaded.name, **about)
     tables = export_with_summary(
         loaded,
         out,
@@ -90,7 +90,7 @@ def export(
         input_size=input_size,
         io=io,
         target=target,
-        metadata=Metadata(labels=names, name=loaded.name, **about) if described else None,
+        metadata=metadata,
         explain_csv=explain,
         fine_tune=fine_tune,
         input_range=input_range,

@@ -191,6 +191,20 @@ def evaluation_records(
     return records.map(lambda name, data, target, wanted: (name, data, target))
 
 
+def labels_of(builder, split: str) -> tf.data.Dataset:
+    """The class number of every example, without reading what can be left unread.
+
+    Args:
+        builder: What `open_source` returns.
+        split: A split, or one part of it.
+    """
+    name, first, end = bounds(builder, split)
+    if is_folder(builder):
+        records = builder.records(name, np.arange(first, end), CLASS.features)
+        return records.map(CLASS.target)
+    return _read(builder, f"{name}[{first}:{end}]", CLASS).map(lambda *parts: parts[2])
+
+
 def _files(builder, split, numbers, annotation):
     """Records of a folder, in the order of the numbers."""
 

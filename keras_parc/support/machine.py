@@ -1,5 +1,6 @@
 """The machine and the backend that figures were measured on."""
 
+import contextlib
 import os
 import platform
 from importlib.metadata import version
@@ -46,6 +47,25 @@ def device_name() -> str:
             return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} core{'s' * (cores > 1)}"
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take; 4 GiB where the system does not say.
+
+    Example:
+        >>> free_memory() > 0
+        True
+    """
+    found = []
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(each for each in lines if each.startswith("MemAvailable:"))
+        found.append(int(line.split()[1]) * 1024)
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+        folder = Path("/sys/fs/cgroup")
+        limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
+        found.append(int(limit) - int(used))
+    return max(2**28, min(found, default=2**32))
 
 
 def _processor() -> str:

@@ -1,8 +1,9 @@
-"""Running a Keras model or a `.tflite` file."""
+"""What Keras models and `.tflite` files put out."""
 
 import keras
 import numpy as np
 
+from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel
 from keras_parc.models import checkpoints
 
@@ -49,3 +50,18 @@ def class_count(model: keras.Model | TFLiteModel | TFLiteDetector) -> int:
     if isinstance(model, TFLiteModel):
         return model.output_shape[-1]
     return checkpoints.class_count(model)
+
+
+def file_metadata(task: str, **about) -> Metadata:
+    """What the exported file of a model for a task says of itself.
+
+    Args:
+        task: "classification", "detection" or "segmentation".
+        **about: Further arguments of `Metadata`.
+
+    Example:
+        >>> file_metadata("segmentation", labels=["background", "cat"]).activation
+        'softmax'
+    """
+    activation = "softmax" if task == "segmentation" else "none"  # the file has logits
+    return Metadata(task=task, activation=activation, **about)

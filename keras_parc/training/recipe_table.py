@@ -6,13 +6,60 @@ alone is in the recipe's `options`.
 
 import dataclasses
 
-from keras_parc.data.augment.settings import Augmentation, BoxAugmentation, MaskAugmentation
+from keras_parc.data.augment.settings import (
+    PRESETS,
+    Augmentation,
+    BoxAugmentation,
+    MaskAugmentation,
+)
 from keras_parc.tasks.classification.options import ClassificationOptions
 from keras_parc.tasks.detection.options import DetectionOptions
 from keras_parc.tasks.segmentation.options import SegmentationOptions
 from keras_parc.training.recipe import Recipe
 
 _S = Recipe("parc_net_s_imagenet", "parc_net_s")
+
+_FINE_TUNE = Recipe(
+    "fine_tune",
+    "efficientnet_lite0",
+    weights="imagenet",
+    data="",
+    size=224,
+    sizes=(224,),
+    batch=16,
+    replicas=1,
+    epochs=40,
+    freeze_epochs=5,
+    freeze_norm=True,
+    start_rate=1e-6,
+    peak_rate=2e-4,
+    end_rate=2e-6,
+    head_rate=10.0,
+    stage_rate=0.7,
+    warm_up_steps=20,
+    cosine_by="step",
+    weight_decay=0.02,
+    decay_all=False,
+    average_best=1,
+    patience=12,
+    mixed_precision="none",
+    options=ClassificationOptions(
+        augmentation=PRESETS["classification"]["light"],
+        short_side=224,  # whole pictures
+    ),
+)
+# What differs where there are no weights to start from.
+FROM_NOTHING = {
+    "freeze_epochs": 0,
+    "freeze_norm": False,
+    "head_rate": 1.0,
+    "stage_rate": 1.0,
+    "start_rate": 1e-5,
+    "peak_rate": 2e-3,
+    "end_rate": 2e-5,
+    "epochs": 100,
+    "patience": 30,
+}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -132,6 +179,25 @@ RECIPES: dict[str, Recipe] = {
             cosine_by="step",
             average_best=1,
             mixed_precision="none",
+        ),
+        # For few images of one's own, from weights that know images: the head first, then all of
+        # it, gently. `choosing` fits model, sides, batch and warm-up to the data.
+        _FINE_TUNE,
+        dataclasses.replace(
+            _FINE_TUNE,
+            name="fine_tune_detection",
+            size=320,
+            sizes=(320,),
+            epochs=60,
+            patience=15,
+            options=DetectionOptions(augmentation=PRESETS["detection"]["light"]),
+        ),
+        dataclasses.replace(
+            _FINE_TUNE,
+            name="fine_tune_segmentation",
+            size=256,
+            sizes=(256,),
+            options=SegmentationOptions(augmentation=PRESETS["segmentation"]["light"]),
         ),
     )
 }

@@ -20,6 +20,7 @@ def train(
     out: str | os.PathLike,
     *,
     data_dir: str | os.PathLike | None = None,
+    source=None,
     devices: Devices = ONE_DEVICE,
     checkpoint_steps: int = 500,
     console: Console | None = None,
@@ -36,6 +37,7 @@ def train(
         out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added, the names
             of the classes.
         data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
+        source: What `open_data` returned, where it is open already.
         devices: Where to compute.
         checkpoint_steps: Steps from one checkpoint to the next.
         console: Where to print.
@@ -64,7 +66,7 @@ def train(
 
     task = find_task(recipe.task)
     data = task.data
-    source = open_data(recipe, data_dir)  # once: a folder is searched
+    source = source or open_data(recipe, data_dir)  # once: a folder is searched
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
     skipped = SkippedImages(limit=recipe.skip_limit)

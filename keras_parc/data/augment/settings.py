@@ -141,3 +141,34 @@ class MaskAugmentation:
             raise ValueError(f"`scale` must be 0 < least <= largest, got {(low, high)}.")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"`flip` must be 0 to 1, got {self.flip}.")
+
+
+# By task, what a user can name: from nothing to strong; "no_flip" is light without mirror images,
+# for text, digits and classes that are told by left and right.
+PRESETS: dict[str, dict[str, Augmentation | BoxAugmentation | MaskAugmentation]] = {
+    "classification": {
+        "none": Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0),
+        "light": Augmentation(scale=(0.5, 1.0)),
+        "medium": Augmentation(scale=(0.35, 1.0), rand_augment=1, magnitude=0.3),
+        "strong": Augmentation(
+            scale=(0.25, 1.0), rand_augment=2, magnitude=0.5, random_erasing=0.25, mixup=0.2
+        ),
+        "no_flip": Augmentation(scale=(0.5, 1.0), flip=0.0),
+    },
+    "detection": {
+        "none": BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
+        "light": BoxAugmentation(overlaps=(0.0, 0.7, 0.9), sides=(0.6, 1.0), distortion=0.25),
+        "medium": BoxAugmentation(sides=(0.5, 1.0)),
+        "strong": BoxAugmentation(),
+        "no_flip": BoxAugmentation(
+            overlaps=(0.0, 0.7, 0.9), sides=(0.6, 1.0), distortion=0.25, flip=0.0
+        ),
+    },
+    "segmentation": {
+        "none": MaskAugmentation(scale=(1.0, 1.0), flip=0.0),
+        "light": MaskAugmentation(scale=(0.9, 1.25)),
+        "medium": MaskAugmentation(),
+        "strong": MaskAugmentation(scale=(0.5, 2.0)),
+        "no_flip": MaskAugmentation(scale=(0.9, 1.25), flip=0.0),
+    },
+}

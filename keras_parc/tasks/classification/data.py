@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from keras_parc.data.augment.images import batch_augmentation
 from keras_parc.data.augment.settings import Augmentation
 from keras_parc.data.batches import epoch_batches, sides_of
 from keras_parc.data.images import evaluation_image, training_image
+from keras_parc.data.records import labels_of
 from keras_parc.data.skipped import SkippedImages
 from keras_parc.data.sources import open_source
 
@@ -48,6 +50,7 @@ def dataset(
     schedule: Sequence[tuple[int | tuple[int, int], int]] | None = None,
     augmentation: Augmentation | None = None,
     one_hot: bool = False,
+    balanced: bool = False,
     seed: int = 0,
     epoch: int = 0,
     start_step: int = 0,
@@ -81,6 +84,8 @@ def dataset(
             and `batch` (multi-scale sampler).
         augmentation: Only in training; None: the authors' crop and flip.
         one_hot: Labels float32 `(b, classes)` rather than int64 `(b,)`. MixUp and CutMix need it.
+        balanced: Only in training, with `one_hot`: add a weight for each image, the larger the
+            rarer its class; their mean over the split is 1.
         seed: At least 0.
         epoch: At least 0.
         start_step: Steps of the epoch to leave out at its beginning.
@@ -96,7 +101,8 @@ def dataset(
         data_dir: Folder of prepared TFDS sets; None: `~/tensorflow_datasets`.
 
     Returns:
-        A data set of images float32 `(b, height, width, 3)`, RGB 0..255, and labels.
+        A data set of images float32 `(b, height, width, 3)`, RGB 0..255, and labels; with
+        `balanced` of weights float32 `(b,)` too.
 
     Raises:
         FileNotFoundError: The set is not there; the message says how to get it.
@@ -121,6 +127,8 @@ def dataset(
     augmentation = augmentation or Augmentation()
     if augmentation.mixes and not one_hot:
         raise ValueError("MixUp and CutMix mix labels, which needs `one_hot=True`.")
+    if balanced and not one_hot:
+        raise ValueError("`balanced` needs `one_hot=True`.")
     shared = {"batch": batch, "size": size, "shard": shard}
     shared |= {"skipped": skipped, "skip_unusual": skip_unusual}
     if training:
@@ -138,9 +146,15 @@ def dataset(
         def example(data, label):
             return evaluation_image(data, sides, short_side), label
 
+    weights = class_weights(builder, split, classes) if training and balanced else None
+
     def finish(images, labels):
         labels = tf.one_hot(labels, classes) if one_hot else labels
-        return augment(images, labels) if augment else (images, labels)
+        if augment:
+            images, labels = augment(images, labels)
+        if weights is None:
+            return images, labels
+        return images, labels, tf.linalg.matvec(labels, weights)
 
     return epoch_batches(
         builder,
@@ -154,3 +168,20 @@ def dataset(
         finish=finish,
         **shared,
     )
+
+
+def class_weights(builder, split: str, classes: int) -> np.ndarray:
+    """How much an image of each class counts, so that all classes of a split weigh alike.
+
+    Args:
+        builder: What `open_source` returns.
+        split: A split, or a part of it.
+        classes: Number of classes.
+
+    Returns:
+        float32 `(classes,)`, of which the mean over the images is 1; 0 for a class without images.
+    """
+    labels = np.concatenate(list(labels_of(builder, split).batch(1024).as_numpy_iterator()))
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    weights = counts.sum() / (max(1, (counts > 0).sum()) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype("float32")

@@ -15,6 +15,7 @@ class ClassificationOptions:
         short_side: Short side in pixels an image is resized to before its centre is cut out for
             evaluation, at least the recipe's `size`.
         label_smoothing: Of the training loss, 0 or more and less than 1.
+        balanced: Whether an image of a rare class counts for more, so that all classes weigh alike.
 
     Raises:
         ValueError: A value out of its range.
@@ -27,6 +28,7 @@ class ClassificationOptions:
     augmentation: Augmentation = field(default_factory=Augmentation)
     short_side: int = 288
     label_smoothing: float = 0.1
+    balanced: bool = False
 
     task = "classification"
 

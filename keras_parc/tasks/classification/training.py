@@ -18,7 +18,12 @@ class ClassificationLearner(Learner):
 
     @staticmethod
     def training_options(recipe):
-        return {"augmentation": recipe.options.augmentation, "one_hot": True}
+        options = recipe.options
+        return {
+            "augmentation": options.augmentation,
+            "balanced": options.balanced,
+            "one_hot": True,
+        }
 
     @staticmethod
     def validation_options(recipe):

@@ -1,0 +1,66 @@
+"""The files of a run for the device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from keras_parc.lite import to_tflite
+from keras_parc.lite.process import conversion_process
+from keras_parc.report.run import FORMATS, Run
+from keras_parc.tasks.outputs import file_metadata
+from keras_parc.tasks.task import find_task
+from keras_parc.training.origin import read_origin
+
+CALIBRATION_IMAGES = 200
+
+
+def export_run(run: Run, source, console: Console) -> dict[str, Path]:
+    """Write the float32 and the int8 file of a finished run, with labels, licence and crop.
+
+    Args:
+        run: The run.
+        source: Its data set, opened.
+        console: Where to print.
+
+    Returns:
+        The files by number format.
+
+    Raises:
+        OSError: A file cannot be written.
+        ValueError: The model cannot be converted.
+    """
+    recipe, origin = run.recipe, read_origin(run.folder)
+    metadata = file_metadata(
+        recipe.task,
+        labels=run.labels,
+        name=run.model.name,
+        licence=origin.licence if origin else "",
+    )
+    images = _calibration(run, source)
+    with console.status("Exporting to .tflite"), conversion_process():
+        for name in FORMATS:
+            to_tflite(
+                run.model,
+                run.folder / f"model_{name}.tflite",
+                quantize=None if name == "float32" else name,
+                calibration=images if name == "int8" else None,
+                metadata=metadata,
+            )
+    return run.tflite
+
+
+def _calibration(run: Run, source) -> list[np.ndarray]:
+    """Images of the training set, as the model sees images that it is measured on."""
+    task, recipe = find_task(run.recipe.task), run.recipe
+    batches = task.data.dataset(
+        source,
+        recipe.train_split,
+        training=False,
+        batch=1,
+        size=recipe.size,
+        **task.learner.validation_options(recipe),
+    )
+    return [images[0] for images, _ in batches.take(CALIBRATION_IMAGES).as_numpy_iterator()]
