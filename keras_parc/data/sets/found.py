@@ -87,6 +87,7 @@ class Report:
         validation: Where the validation split comes from.
         classes: Images of each class, or its objects in detection.
         notes: What was changed or left out: the reason, and what it applied to.
+        by_split: As `classes`, of each split.
     """
 
     task: str
@@ -95,6 +96,7 @@ class Report:
     validation: str
     classes: dict[str, int]
     notes: dict[str, list[str]]
+    by_split: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def faults(self) -> str:
         """What was changed or left out, in one line; nothing if nothing was."""

@@ -66,14 +66,14 @@ class LabelledFolder(tfds.core.DatasetBuilder):
         super().__init__(data_dir=str(folder))
         self._data_dir = self.name = str(folder)  # the name that messages call it by
         splits, made = _splits(found.items, validation, seed, split_by)
-        counts = Counter(number for item in found.items for number in item.labels())
         self.report = Report(
             found.task,
             found.format,
             {split: len(items) for split, items in splits.items()},
             made,
-            {name: counts[number] for number, name in enumerate(found.names)},
+            _counts(found.names, found.items),
             notes,
+            {split: _counts(found.names, items) for split, items in splits.items()},
         )
         self.paths = {split: [item.path for item in items] for split, items in splits.items()}
         columns = {"classification": _labels, "detection": _objects, "segmentation": _masks}
@@ -150,6 +150,12 @@ def _check_names(folder: Path, found: Found) -> None:
                 f"{folder}: {one_line(repr(name), 80)} is no name for a class; expected a line of "
                 "text without space around it."
             )
+
+
+def _counts(names, items) -> dict[str, int]:
+    """How often each class is there."""
+    counts = Counter(number for item in items for number in item.labels())
+    return {name: counts[number] for number, name in enumerate(names)}
 
 
 def _splits(items, share, seed, split_by) -> tuple[dict[str, list[Item]], str]:

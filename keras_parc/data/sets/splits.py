@@ -58,7 +58,7 @@ def validation_part(
         (2, 1)
     """
     by_folder = split_by == "folder"
-    groups = _by_folder(paths) if by_folder else _by_content(paths)
+    groups = _by_folder(paths) if by_folder else by_content(paths)
     images = Counter(number for each in classes for number in set(each))
     strata: dict[int, list[list[int]]] = defaultdict(list)
     for group in groups:
@@ -91,14 +91,27 @@ def _by_folder(paths):
     return _grouped(paths, range(len(paths)), lambda path: Path(path).parent)
 
 
-def _by_content(paths):
-    """Only files of equal length are read."""
+def by_content(paths: Sequence[str]) -> list[list[int]]:
+    """The numbers of files of the same content; only files of equal length are read.
+
+    One that cannot be read is like no other.
+    """
     groups = []
-    for group in _grouped(paths, range(len(paths)), os.path.getsize):
+    for group in _grouped(paths, range(len(paths)), _length):
         groups += [group] if len(group) == 1 else _grouped(paths, group, _digest)
     return sorted(groups)
 
 
+def _length(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return path
+
+
 def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return path

@@ -109,7 +109,7 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
 
     Args:
         image: The picture, of any size.
-        found: "boxes" in shares of the picture, "scores" and "labels".
+        found: "boxes" in shares of the picture, "labels", and "scores" where they have any.
         names: The name of each class.
 
     Returns:
@@ -119,11 +119,14 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
     pen, width = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 150))
     font = ImageFont.load_default(max(10, round(min(picture.size) / 30)))
     size = np.array([picture.height, picture.width] * 2)
-    for box, score, label in reversed(
-        list(zip(found["boxes"], found["scores"], found["labels"], strict=True))
+    words = [names[label] for label in found["labels"]]
+    if "scores" in found:
+        words = [f"{word} {score:.2f}" for word, score in zip(words, found["scores"], strict=True)]
+    for box, label, text in reversed(
+        list(zip(found["boxes"], found["labels"], words, strict=True))
     ):
         top, left, bottom, right = np.clip(box, 0, 1) * (size - 1)
-        colour, text = COLOURS[label % len(COLOURS)], f"{names[label]} {score:.2f}"
+        colour = COLOURS[label % len(COLOURS)]
         pen.rectangle((left, top, max(left, right), max(top, bottom)), None, colour, width)
         place = (left + width, top + width)
         pen.rectangle(pen.textbbox(place, text, font), fill=colour)
