@@ -3,8 +3,8 @@
     python -m experiments.clip_art --clip-art /usr/share/openclipart/png --photos FOLDER OUT
 
 The clip art is Debian's package openclipart-png, in the public domain; the photographs are those
-of scikit-learn and of the folder given, such as `skimage/data` of scikit-image. No piece of clip
-art and no photograph is in both the training and the test images.
+of scikit-learn and of the folder given, such as `skimage/data` of scikit-image. The test
+images have the objects of the training images in other photographs, at other places and sizes.
 """
 
 import argparse
@@ -24,26 +24,26 @@ CLASSES = {
 }
 PHOTOS = {
     "train": ("astronaut.png", "brick.png", "china.jpg", "coffee.png", "coins.png", "moon.png"),
-    "test": ("camera.png", "chelsea.png", "flower.jpg", "grass.png", "rocket.jpg"),
+    "test": ("camera.png", "chelsea.png", "grass.png", "hubble_deep_field.jpg", "rocket.jpg"),
 }
+PIECES = 12  # of clip art, each class
 COUNTS = {"train": 204, "test": 120}  # images of each task
-WIDTH, HEIGHT = 320, 240
-SHARE = (0.3, 0.6)  # of the height: the longer side of an object
+WIDTH, HEIGHT = 256, 256
+SHARE = (0.4, 0.8)  # of the height: the longer side of an object
 
 
-def objects(folder: Path, rng: np.random.Generator) -> dict[str, dict[str, list[Image.Image]]]:
-    """The clip art by split and class, cut to what is not transparent."""
-    found = {split: {} for split in PHOTOS}
+def objects(folder: Path, rng: np.random.Generator) -> dict[str, list[Image.Image]]:
+    """The clip art by class, cut to what is not transparent."""
+    found = {}
     for name, place in CLASSES.items():
         files = sorted((folder / place).glob("*.png"))
         pieces = []
         for number in rng.permutation(len(files)):
             picture = Image.open(files[number]).convert("RGBA")
             box = picture.getchannel("A").getbbox()
-            if box and min(box[2] - box[0], box[3] - box[1]) >= 16:
+            if box and min(box[2] - box[0], box[3] - box[1]) >= 64:
                 pieces.append(picture.crop(box))
-        third = len(pieces) // 3
-        found["test"][name], found["train"][name] = pieces[:third], pieces[third:]
+        found[name] = pieces[:PIECES]
     return found
 
 
@@ -102,13 +102,13 @@ def make(clip_art: Path, photos: Path, out: Path, seed: int = 0) -> None:
         for number in range(count):
             name = names[number % len(names)]
             scene, mask = background(scenes[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
-            own = pieces[split][name]
+            own = pieces[name]
             paste(scene, mask, own[rng.integers(len(own))], 0, rng)
             save(scene, out / "classes" / split / name / f"{number:03d}.jpg")
             scene, mask = background(scenes[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
             for _ in range(rng.integers(1, 4)):
                 label = int(rng.integers(len(names)))
-                own = pieces[split][names[label]]
+                own = pieces[names[label]]
                 box = paste(scene, mask, own[rng.integers(len(own))], label + 1, rng)
                 about = {"id": len(coco["annotations"]) + 1, "image_id": number, "bbox": box}
                 about |= {"category_id": label + 1, "area": box[2] * box[3], "iscrowd": 0}

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from keras_parc.data.sources import is_folder, num_examples, open_source
 from keras_parc.models.registry import TASKS
+from keras_parc.report.data_check import print_report
 from keras_parc.report.exporting import export_run
 from keras_parc.report.run import Run, is_run
 from keras_parc.support.text import printable
@@ -103,9 +104,6 @@ def train(
         >>> run = keras_parc.train("photos/", "runs/photos")  # doctest: +SKIP
         >>> run.report["measures"]["int8"]["top1"]  # doctest: +SKIP
     """
-    from keras_parc.report.data_check import print_report
-    from keras_parc.report.report import make_report
-
     console, run = console or Console(), Run(Path(out))
     _check_folder(run.folder)
     options = {
@@ -156,6 +154,7 @@ def train(
     if devices.host == 0:
         write_origin(run.folder, origin)
     if devices.host == 0 and export:
+        from keras_parc.report.report import make_report
         run = Run(run.folder)
         export_run(run, source, console)
         make_report(run, data_dir=data_dir, console=console)
