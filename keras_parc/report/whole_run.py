@@ -155,6 +155,7 @@ def train(
         write_origin(run.folder, origin)
     if devices.host == 0 and export:
         from keras_parc.report.report import make_report
+
         run = Run(run.folder)
         export_run(run, source, console)
         make_report(run, data_dir=data_dir, console=console)

@@ -190,10 +190,11 @@ class _Run(keras.callbacks.Callback):
     def goes_on(self) -> bool:
         """Whether there are epochs left, and patience for them."""
         facts, recipe = self.facts, self.recipe
-        since = max([recipe.freeze_epochs, *(each["epoch"] + 1 for each in facts.best[:1])])
-        lost = recipe.patience and facts.epoch - since >= recipe.patience
+        scores = [row[f"val_{self.learner.score}"] for row in facts.history]
+        best = scores.index(max(scores)) + 1 if scores else 0  # the first of equals
+        lost = recipe.patience and facts.epoch - max(best, recipe.freeze_epochs) >= recipe.patience
         if lost and facts.epoch < recipe.epochs:
-            self.console.print(f"no better score in {recipe.patience} epochs: this is the end")
+            self.console.print(f"No better score in {recipe.patience} epochs: this is the end.")
         return facts.epoch < recipe.epochs and not lost
 
     def terminate(self):
