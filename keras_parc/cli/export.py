@@ -14,17 +14,20 @@ from keras_parc.cli.console import (
     choice,
     load_backend,
 )
-from keras_parc.tasks.labels import read_labels
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A .keras file.")],
+    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
     out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
     quantize: Annotated[
         str, choice("number format", Quantization, help="none is float32.")
     ] = "none",
     calibration: Annotated[
-        Path | None, typer.Option(help="For int8: a folder of images like the training data.")
+        Path | None,
+        typer.Option(
+            help="For int8: a folder of images like the training data. Default for a run: its "
+            "training images."
+        ),
     ] = None,
     input_size: Annotated[
         tuple[int, int] | None,
@@ -38,7 +41,11 @@ def export(
     ] = "litert",
     input_range: InputRangeOption = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Class names, one a line: written into the file.")
+        Path | None,
+        typer.Option(
+            help="Class names, one a line: written into the file. Default: labels.txt beside the "
+            "model."
+        ),
     ] = None,
     description: Annotated[
         str, typer.Option(help="What the model does: written into the file, as the next three.")
@@ -68,20 +75,29 @@ def export(
     import keras
 
     from keras_parc.lite.summary import export_with_summary
-    from keras_parc.tasks.model_files import load_model
-    from keras_parc.tasks.outputs import file_metadata
+    from keras_parc.report.exporting import calibration_of
+    from keras_parc.report.run import Run, is_run
+    from keras_parc.tasks.labels import chosen_labels
+    from keras_parc.tasks.model_files import load_model, model_file
+    from keras_parc.tasks.outputs import class_count, file_metadata
     from keras_parc.tasks.task import task_of
+    from keras_parc.training.origin import read_origin
+    from keras_parc.training.train import open_data
 
-    about = {"description": description, "author": author, "licence": licence}
-    about["version"] = model_version
-    described = labels is not None or any(about.values())
-    names = read_labels(labels) if labels else ()
-    loaded = load_model(model)
+    run = Run(model) if is_run(model) else None
+    file = model_file(model)
+    loaded = load_model(file)
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    names = chosen_labels(labels, file, class_count(loaded)) or ()
+    origin = read_origin(file.parent)
+    about = {"description": description, "author": author, "version": model_version}
+    about["licence"] = licence or (origin.licence if origin else "")
     metadata = None
-    if described:
+    if names or any(about.values()):
         metadata = file_metadata(task_of(loaded).name, labels=names, name=loaded.name, **about)
+    if run is not None and quantize == "int8" and calibration is None:
+        calibration = calibration_of(run, open_data(run.recipe))
     tables = export_with_summary(
         loaded,
         out,

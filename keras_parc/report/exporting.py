@@ -39,7 +39,7 @@ def export_run(run: Run, source, console: Console) -> dict[str, Path]:
         name=run.model.name,
         licence=origin.licence if origin else "",
     )
-    images = _calibration(run, source)
+    images = calibration_of(run, source)
     with console.status("Exporting to .tflite"), conversion_process():
         for name in FORMATS:
             to_tflite(
@@ -52,8 +52,16 @@ def export_run(run: Run, source, console: Console) -> dict[str, Path]:
     return run.tflite
 
 
-def _calibration(run: Run, source) -> list[np.ndarray]:
-    """Images of the training set, as the model sees images that it is measured on."""
+def calibration_of(run: Run, source) -> list[np.ndarray]:
+    """Images of the training set, as the model sees images that it is measured on.
+
+    Args:
+        run: The run.
+        source: Its data set, opened.
+
+    Returns:
+        At most 200 images float32 `(height, width, 3)`, RGB 0..255.
+    """
     task, recipe = find_task(run.recipe.task), run.recipe
     batches = task.data.dataset(
         source,

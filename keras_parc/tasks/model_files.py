@@ -9,6 +9,30 @@ import keras
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel, open_model
 
 
+def model_file(path: str | os.PathLike) -> Path:
+    """The model file that a user means: the folder of a run stands for its `model.keras`.
+
+    Args:
+        path: A model file, or the folder of a finished run.
+
+    Raises:
+        FileNotFoundError: It is a folder without a finished run.
+
+    Example:
+        >>> model_file("runs/first/model_int8.tflite").name
+        'model_int8.tflite'
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / "model.keras").is_file():
+        raise FileNotFoundError(
+            f"There is no model.keras in the folder {str(path)!r}: expected a model file, or the "
+            "folder of a run that is finished."
+        )
+    return path / "model.keras"
+
+
 def load_model(
     path: str | os.PathLike, threads: int = 1
 ) -> keras.Model | TFLiteModel | TFLiteDetector:

@@ -16,12 +16,12 @@ class Prediction:
     Attributes:
         answer: What goes into JSON, with the file's name as "image".
         rows: The cells of the table of predictions, without the name of the file.
-        picture: Draws the answer over the image; None where there is nothing to draw.
+        picture: Draws the answer over the image.
     """
 
     answer: dict[str, Any]
     rows: list[list[str]]
-    picture: Callable[[], Image.Image] | None = None
+    picture: Callable[[], Image.Image]
 
 
 def in_batches(paths: Sequence) -> Iterator[Sequence]:

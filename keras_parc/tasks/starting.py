@@ -9,7 +9,7 @@ import keras
 
 from keras_parc.support.text import first_of
 from keras_parc.tasks.labels import read_labels
-from keras_parc.tasks.model_files import load_model
+from keras_parc.tasks.model_files import load_model, model_file
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +21,9 @@ def saved_model(weights: str | os.PathLike) -> Path | None:
         weights: The folder of a run, a `.keras` file, or anything a constructor takes.
     """
     path = Path(weights)
-    if weights and path.is_dir() and (path / "model.keras").is_file():
-        return path / "model.keras"
-    return path if path.suffix == ".keras" else None
+    if path.suffix == ".keras" or (weights and path.is_dir() and os.sep in os.fspath(weights)):
+        return model_file(path)
+    return None
 
 
 def start_from(

@@ -14,7 +14,7 @@ from keras_parc.training.sampler import epoch_plan
 
 ARGUMENTS = [
     *("train", "--recipe", "digit_scenes", "--set", "model=small", "--set", "epochs=1"),
-    *("--set", "data=digit_scenes/tiny", "--set", "warm_up_steps=2"),
+    *("--set", "data=digit_scenes/tiny", "--set", "warm_up_steps=2", "--no-export"),
 ]
 
 

@@ -1,14 +1,16 @@
 """Classifying image files with a Keras model or a `.tflite` file."""
 
+import functools
 import os
 from collections.abc import Sequence
 
 import keras
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.models.inputs import check_values, input_scale, input_size, short_side_of
-from keras_parc.support.images import load_image
+from keras_parc.support.images import load_image, open_image
 from keras_parc.tasks.outputs import class_scores
 from keras_parc.tasks.predictions import Prediction, in_batches
 
@@ -79,7 +81,7 @@ def predict(
         input_range: As for `classify`.
 
     Returns:
-        For each image its guesses, best first.
+        For each image its guesses, best first, and a picture with the best.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -89,8 +91,19 @@ def predict(
     for path, row in zip(paths, classify(model, paths, input_range=input_range), strict=True):
         guesses = [{"class": names[i], "score": float(row[i])} for i in (-row).argsort()[:top]]
         cells = [f"{each['class']}  {each['score']:.3f}" for each in guesses]
-        predictions.append(Prediction({"image": str(path), "guesses": guesses}, [cells]))
+        picture = functools.partial(_picture, path, cells[0])
+        predictions.append(Prediction({"image": str(path), "guesses": guesses}, [cells], picture))
     return predictions
+
+
+def _picture(path: str | os.PathLike, guess: str) -> Image.Image:
+    """The image with the best guess in a corner."""
+    picture = open_image(path)
+    pen = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(max(10, round(min(picture.size) / 20)))
+    pen.rectangle(pen.textbbox((0, 0), guess, font), fill="black")
+    pen.text((0, 0), guess, "white", font)
+    return picture
 
 
 def columns(top: int) -> list[str]:
