@@ -15,7 +15,6 @@ from rich.table import Table
 
 from keras_parc.cli.console import InputRangeOption, given_options, load_backend
 from keras_parc.support.files import replacing
-from keras_parc.support.progress import evaluation_progress
 from keras_parc.support.text import printable
 from keras_parc.tasks.predictions import Prediction, in_batches
 
@@ -123,6 +122,7 @@ def _files(paths: list[Path]) -> list[Path]:
 def _answered(answer: Callable, files: list[Path]) -> Iterator[tuple[Path, Prediction | str]]:
     """Each file with its prediction, or with what is wrong with it; a bar shows how far it is."""
     from keras_parc.support.images import open_image
+    from keras_parc.support.progress import evaluation_progress
 
     with evaluation_progress(None) as progress:
         bar = progress.add_task("predicting", total=len(files), rate="")

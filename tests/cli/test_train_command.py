@@ -58,6 +58,7 @@ def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tm
     settings += (f"model={model}",)
     options = [option for each in settings for option in ("--set", each)]
     out = tmp_path / "s"
+    options += ["--no-export"]
     arguments = ("train", "--recipe", "parc_net_s_imagenet", *options, "--out", out)
     code, output, errors = run_cli(*arguments, "--checkpoint-steps", 2)
     assert code == 0, errors
