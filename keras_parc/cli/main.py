@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from keras_parc.cli import benchmark, demo, evaluate, export, import_, predict, presets, train
+from keras_parc.cli import (
+    benchmark,
+    demo,
+    evaluate,
+    export,
+    import_,
+    predict,
+    presets,
+    report,
+    train,
+)
 from keras_parc.cli.console import import_module
 from keras_parc.support.extras import needs_extra
 from keras_parc.support.notices import show_notices
@@ -57,6 +67,7 @@ def _options(
 
 app.command()(demo.demo)
 app.command()(train.train)
+app.command()(report.report)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
