@@ -95,12 +95,12 @@ def _drawn(part):
         files = svg(part)
         drawn |= {page: _data("svg+xml", text.encode()) for page, text in files.items()}
     elif isinstance(part, Matrix):
-        sums = part.counts.sum(1, keepdims=True).clip(1)
-        shares = (0.6 * part.counts / sums).round(3)
+        shares = part.counts / part.counts.sum(1, keepdims=True).clip(1)
+        texts = (100 * shares).round(1) if part.in_percent else part.counts
         drawn["rows"] = [
-            (name, list(zip(counts, row, strict=True)))
-            for name, counts, row in zip(
-                part.names, part.counts.tolist(), shares.tolist(), strict=True
+            (name, list(zip(cells, colours, strict=True)))
+            for name, cells, colours in zip(
+                part.names, texts.tolist(), (0.6 * shares).round(3).tolist(), strict=True
             )
         ]
     elif isinstance(part, Gallery):

@@ -72,7 +72,7 @@ def sections_of(
     return [
         Section("Result", _result(analysis, report)),
         *analysis.sections,
-        Section("Training", _training(history, score)),
+        Section("Training", _training(history, score, analysis.titles[score])),
         Section("Size and speed", _size_and_speed(report)),
         Section("Data", _data(report["data"], report)),
         *([Section("Licence", [_licence(report["weights"])])] if report["weights"] else []),
@@ -84,23 +84,28 @@ def _result(analysis, report) -> list:
     def cell(model, measure):
         value = percent(report["measures"][model][measure])
         bounds = report["intervals"][model].get(measure)
-        return value if bounds is None else f"{value} ({of_interval(bounds)})"
+        return value if bounds is None else f"{value}\n{of_interval(bounds)}"
 
     rows = [
-        [title, *(cell(model, measure) for model in MODELS)]
-        for measure, title in analysis.titles.items()
+        [title, *(cell(model, measure) for measure in analysis.titles)]
+        for model, title in MODELS.items()
     ]
     cost = report["int8_cost"]
     costs = [
         [title, _points(cost[measure]["difference"]), _points_between(cost[measure]["interval"])]
         for measure, title in analysis.titles.items()
     ]
-    split = report["split"]
-    use = "for nothing else" if split == "test" else "to choose the epochs that were kept, too"
-    images = f"{report['images']} image{'s were' if report['images'] > 1 else ' was'}"
+    split, only = report["split"], report["images"] == 1
     return [
-        f"The {images} of the split {split!r} are not among those trained on; they were used {use}.",
-        Table("Measures, with 95 % bootstrap intervals", ["", *MODELS.values()], rows),
+        f"Measured on {report['images']} image{'s' * (not only)} of the split {split!r}, on which "
+        "the model was not trained. "
+        + (
+            "Nothing else was done with them."
+            if split == "test"
+            else "The epochs that were kept were chosen on them, which flatters a little."
+        ),
+        Table("Measures, with 95 % bootstrap intervals", ["", *analysis.titles.values()], rows),
+        *([analysis.note] if analysis.note else []),
         Table(
             "What int8 changes against the Keras model, in points",
             ["", "difference", "95 % interval"],
@@ -119,10 +124,10 @@ def _points_between(bounds) -> str:
     return "no interval" if bounds is None else f"{_points(bounds[0])} to {_points(bounds[1])}"
 
 
-def _training(history, score) -> list:
+def _training(history, score, name) -> list:
     epochs = [row["epoch"] for row in history]
     charts = []
-    for title, key in (("Loss", "loss"), (score, score)):
+    for title, key in (("loss", "loss"), (name, score)):
         lines = {
             name: (epochs, [row.get(column) for row in history])
             for name, column in (("training", key), ("validation", f"val_{key}"))
@@ -131,7 +136,7 @@ def _training(history, score) -> list:
         if lines:
             charts.append(
                 Chart(
-                    f"{title} by epoch",
+                    f"{title[0].upper()}{title[1:]} by epoch",
                     f"The last: {_last(lines)}.",
                     "epoch",
                     title,
@@ -149,30 +154,34 @@ def _last(lines) -> str:
 
 
 def _size_and_speed(report) -> list:
-    rows = []
-    for model, title in MODELS.items():
-        timing = report["latency"][model]
-        file = model in FORMATS
-        rows.append(
-            [
-                title,
-                f"{report['bytes'][model] / 1e6:.2f}",
-                f"{timing['median_ms']:.2f}",
-                f"{timing['p10_ms']:.2f} to {timing['p90_ms']:.2f}",
-                f"{report['memory'][model] / 1e6:.2f}" if file else "-",
-                str(report["partitions"][model]) if file else "-",
-                ", ".join(f"{n} {name}" for name, n in report["outside"][model].items()) or "none"
-                if file
-                else "-",
-            ]
-        )
-    head = ["", "size, MB", "one image, ms (median)", "10 to 90 % of calls", "memory, MB"]
-    return [
-        Table("The model and its files", [*head, "XNNPACK partitions", "operations outside"], rows),
-        f"Measured on {report['machine']}, in turns; a file runs on one thread, Keras on all. "
-        "Memory: what the runtime plans for inputs and results, beside the file. One partition "
-        "and nothing outside is best.",
+    def row(title, cell):
+        return [title, *(cell(model) if model in known else "-" for model in MODELS)]
+
+    times, known = report["latency"], MODELS
+    rows = [
+        row("size, MB", lambda model: f"{report['bytes'][model] / 1e6:.2f}"),
+        row("one image, ms", lambda model: f"{times[model]['median_ms']:.2f}"),
+        row(
+            "10 to 90 % of calls",
+            lambda model: "{p10_ms:.2f} to {p90_ms:.2f}".format(**times[model]),
+        ),
     ]
+    known = FORMATS
+    rows += [
+        row("memory, MB", lambda model: f"{report['memory'][model] / 1e6:.2f}"),
+        row("XNNPACK partitions", lambda model: str(report["partitions"][model])),
+        row("operations outside", lambda model: _operations(report["outside"][model])),
+    ]
+    return [
+        Table("The model and its files", ["", *MODELS.values()], rows),
+        f"Measured on {report['machine']}, in turns, the median of the calls; a file runs on one "
+        "thread, Keras on all. Memory: what the runtime plans for inputs and results, beside the "
+        "file. One partition and nothing outside is best.",
+    ]
+
+
+def _operations(counts) -> str:
+    return "\n".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def _data(data, report) -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class Matrix:
     title: str
     names: Sequence[str]
     counts: np.ndarray
+    in_percent: bool = False  # of the row
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Analysis:
         facts: What else goes into `report.json`.
         sections: What else goes into the page.
         warnings: What to know before trusting the figures.
+        note: What to know of the intervals.
     """
 
     images: int
@@ -120,7 +122,8 @@ class Analysis:
     int8_cost: Mapping[str, Any]
     facts: Mapping[str, Any]
     sections: Sequence[Section]
-    warnings: Sequence[str] = field(default_factory=tuple)
+    warnings: Sequence[str] = ()
+    note: str = ""
 
 
 def bootstrap(

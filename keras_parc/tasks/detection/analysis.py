@@ -176,6 +176,8 @@ def _analysis(names, truths, found, matches, figures, no_numbers, images) -> Ana
         f"{count} that it was not trained on (95 % interval "
         f"{of_interval(intervals['int8']['map50'])})",
         titles={"map": "mAP", "map50": "mAP50"},
+        note=f"The intervals of mAP50 are of {RESAMPLES} resamples; mAP, the mean over ten IoUs, "
+        "has none.",
         main="map50",
         measures=measures,
         intervals=intervals,
@@ -267,7 +269,7 @@ def _class_table(per_class) -> Table:
         [each["class"], str(each["objects"]), *(percent(each[model]["map"]) for model in MODELS)]
         for each in shown
     ]
-    return Table(title, ["class", "objects", *(f"AP, {each}" for each in MODELS)], rows)
+    return Table(title, ["class", "objects", *(f"AP, {each}" for each in MODELS.values())], rows)
 
 
 def _threshold_parts(curve, best, matches) -> list:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.inputs import input_scale, input_size
 from keras_parc.support.class_maps import painted
 from keras_parc.support.images import resize
@@ -68,6 +69,7 @@ def analyse(
     """
     names = class_names(builder)
     order = class_order(labels, names, builder.name)
+    models = {name: low_resolution(model) for name, model in models.items()}
     sides = input_size(models["keras"], size)
     images = MeasuredImages(
         builder,
@@ -192,7 +194,9 @@ def _analysis(names, counts, same, worst, changed, no_numbers, images) -> Analys
     count = f"{len(same)} image{'s' * (len(same) > 1)}"
     classes = [Table("Intersection over union by class", *_class_table(per_class))]
     if len(names) <= MATRIX_CLASSES:
-        classes.append(Matrix("What the int8 file takes for what, pixels", names, matrix))
+        classes.append(
+            Matrix("What the int8 file takes for what, % of the pixels", names, matrix, True)
+        )
     return Analysis(
         images=len(same),
         sentence=f"The int8 file reaches a mean IoU of {percent(measures['int8']['miou'])} on "
@@ -292,7 +296,7 @@ def _class_table(per_class) -> tuple[list, list]:
         [each["class"], str(each["images"]), *(percent(each[model]["iou"]) for model in MODELS)]
         for each in per_class
     ]
-    return ["class", "images with it", *(f"IoU, {each}" for each in MODELS)], rows
+    return ["class", "images with it", *(f"IoU, {each}" for each in MODELS.values())], rows
 
 
 def _known(value) -> float | None:
