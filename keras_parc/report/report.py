@@ -69,9 +69,7 @@ def make_report(
     task, builder = find_task(recipe.task), _opened(recipe, data_dir, run)
     split = measured_split(recipe, task, builder)
     models = {"keras": run.model, **{name: load_model(path) for name, path in paths.items()}}
-    analysis = task.analyse(
-        models, labels, builder, split, size=recipe.size, console=console or Console(stderr=True)
-    )
+    analysis = task.analyse(models, labels, builder, split, size=recipe.size, console=console)
     found = {name: inspect(path) for name, path in paths.items()}
     report = plain(
         {
@@ -81,6 +79,7 @@ def make_report(
             "data": _of_data(builder),
             "split": split,
             "images": analysis.images,
+            "skipped": analysis.skipped,
             "measures": analysis.measures,
             "intervals": analysis.intervals,
             "int8_cost": analysis.int8_cost,
@@ -127,7 +126,8 @@ def _opened(recipe: Recipe, data_dir, run: Run):
     try:
         return open_data(recipe, data_dir)
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(
             f"The data of the run cannot be read: {error} If it has moved: keras-parc report "
             f"{run.folder} --data FOLDER"
         ) from error

@@ -15,7 +15,6 @@ from keras_parc.tasks.analysis import (
     Chart,
     Section,
     Table,
-    of_interval,
     percent,
 )
 from keras_parc.training.recipes import Recipe
@@ -44,6 +43,9 @@ def warnings_of(builder, recipe: Recipe, analysis: Analysis) -> list[str]:
     from keras_parc.data.sources import is_folder
 
     warnings = list(analysis.warnings)
+    if analysis.skipped:
+        which = first_of([f"{name} ({why})" for name, why in analysis.skipped.items()])
+        warnings.insert(0, f"Left out of the measuring, as they cannot be used: {which}.")
     if analysis.images < 2:
         warnings.insert(0, "Measured on a single image: no interval can be given.")
     if is_folder(builder):
@@ -84,7 +86,11 @@ def _result(analysis, report) -> list:
     def cell(model, measure):
         value = percent(report["measures"][model][measure])
         bounds = report["intervals"][model].get(measure)
-        return value if bounds is None else f"{value}\n{of_interval(bounds)}"
+        return (
+            value
+            if bounds is None
+            else f"{value}\n{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
+        )
 
     rows = [
         [title, *(cell(model, measure) for measure in analysis.titles)]

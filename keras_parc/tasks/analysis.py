@@ -101,6 +101,7 @@ class Analysis:
 
     Attributes:
         images: How many images were measured.
+        skipped: The images that cannot be used, with the reason.
         sentence: The result of the int8 file, up to the comparison with the Keras model.
         titles: What each measure is called on the page.
         main: The name of the measure that the sentence tells.
@@ -114,6 +115,7 @@ class Analysis:
     """
 
     images: int
+    skipped: Mapping[str, str]
     sentence: str
     titles: Mapping[str, str]
     main: str
@@ -235,15 +237,15 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def of_interval(bounds: tuple[float, float] | None) -> str:
-    """An interval of shares for reading.
+    """An interval of shares for reading, after "an mAP50 of 60.0 % on 64 images".
 
     Example:
-        >>> of_interval((0.862, 0.981))
-        '86.2 to 98.1 %'
+        >>> of_interval((0.862, 0.981)), of_interval(None)
+        ('95 % interval 86.2 to 98.1 %', 'no interval can be given')
     """
     if bounds is None:
-        return "no interval"
-    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
+        return "no interval can be given"
+    return f"95 % interval {100 * bounds[0]:.1f} to {100 * bounds[1]:.1f} %"
 
 
 def on_page(image: Image.Image | np.ndarray) -> Image.Image:

@@ -38,6 +38,7 @@ MATRIX_CLASSES = 30  # on the page; of more, the pairs that are confused most
 LISTED_CLASSES = 50  # on the page, those found worst
 STORED_CLASSES = 1000  # of more, only those that occur are in `report.json`
 STORED_MATRIX = 100
+TITLES = {"top1": "accuracy", "top5": "right class among five"}
 NONE = -1  # the answer of a model whose scores are no numbers
 
 
@@ -162,10 +163,11 @@ def _analysis(names, truth, answers, right, images) -> Analysis:
     matrix = _confusion(names, truth, guesses["int8"], STORED_MATRIX)
     return Analysis(
         images=len(truth),
+        skipped=images.skipped.skipped,
         sentence=f"The int8 file names the right class for {percent(main)} of {len(truth)} "
-        f"image{'s' * (len(truth) > 1)} that it was not trained on (95 % interval "
+        f"image{'s' * (len(truth) > 1)} that it was not trained on ("
         f"{of_interval(bounds)})",
-        titles={"top1": "accuracy", "top5": "right class among five"},
+        titles={key: TITLES[key] for key in right},
         main="top1",
         measures=measures,
         intervals=intervals,
@@ -235,8 +237,8 @@ def _confusion(names, truth, guesses, most) -> np.ndarray | None:
     good = guesses != NONE
     if len(names) > most:
         return None
-    if not good.any():
-        return np.zeros((len(names),) * 2, int)
+    if not good.any() or len(names) == 1:  # of which scikit-learn would complain
+        return np.full((len(names),) * 2, good.sum())
     return confusion_matrix(truth[good], guesses[good], labels=range(len(names)))
 
 

@@ -172,8 +172,9 @@ def _analysis(names, truths, found, matches, figures, no_numbers, images) -> Ana
     count = f"{len(truths)} image{'s' * (len(truths) > 1)}"
     return Analysis(
         images=len(truths),
+        skipped=images.skipped.skipped,
         sentence=f"The int8 file reaches an mAP50 of {percent(measures['int8']['map50'])} on "
-        f"{count} that it was not trained on (95 % interval "
+        f"{count} that it was not trained on ("
         f"{of_interval(intervals['int8']['map50'])})",
         titles={"map": "mAP", "map50": "mAP50"},
         note=f"The intervals of mAP50 are of {RESAMPLES} resamples; mAP, the mean over ten IoUs, "

@@ -199,8 +199,9 @@ def _analysis(names, counts, same, worst, changed, no_numbers, images) -> Analys
         )
     return Analysis(
         images=len(same),
+        skipped=images.skipped.skipped,
         sentence=f"The int8 file reaches a mean IoU of {percent(measures['int8']['miou'])} on "
-        f"{count} that it was not trained on (95 % interval "
+        f"{count} that it was not trained on ("
         f"{of_interval(intervals['int8']['miou'])})",
         titles={"miou": "mean IoU", "pixel_accuracy": "pixels that are right"},
         main="miou",
