@@ -148,7 +148,7 @@ def bootstrap(
     Example:
         >>> hits = np.array([1.0, 0.0, 1.0, 1.0])
         >>> drawn = bootstrap(lambda weights: weights @ hits[:, None] / 4, 4)
-        >>> drawn.shape, 0.7 < drawn.mean() < 0.8
+        >>> drawn.shape, 0.7 < float(drawn.mean()) < 0.8
         ((2000, 1), True)
     """
     rng, rows = np.random.default_rng(seed), []

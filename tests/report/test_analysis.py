@@ -160,10 +160,16 @@ def test_fifty_thousand_classes(tmp_path):
 
 def test_classes_in_another_order_are_matched_by_name(tmp_path):
     builder = folder(tmp_path, "classification", NAMES, [{"label": each} for each in CLASSES])
-    turned = models(KERAS[:, ::-1], INT8[:, ::-1])
+    turn = [2, 0, 1]  # not its own inverse
     found = analyse_classifiers(
-        turned, NAMES[::-1], builder, "validation", size=SIDE, console=QUIET
+        models(KERAS[:, turn], INT8[:, turn]),
+        [NAMES[place] for place in turn],
+        builder,
+        "validation",
+        size=SIDE,
+        console=QUIET,
     )
+    assert found.measures["keras"]["top1"] == pytest.approx(5 / 6)
     assert found.measures["int8"]["top1"] == 0.5
 
 
@@ -295,14 +301,14 @@ def mask(rows):
     return file.getvalue()
 
 
-def analyse_masks(root, int8):
+def analyse_masks(root, int8, keras=lambda truth: truth):
     # Two images of 4 x 4 cells: the left half of the first is a cat; the second is background.
     left = np.zeros((4, 4), int)
     left[:, :2] = 1
     truth = [left, np.zeros((4, 4), int)]
     items = [{"mask": lambda each=each: mask(each), "classes": (0, 1)} for each in truth]
     builder = folder(root, "segmentation", ["background", "cat", "dog"], items)
-    keras = [np.eye(3, dtype="float32")[each].repeat(8, 0).repeat(8, 1) for each in truth]
+    keras = [np.eye(3, dtype="float32")[each].repeat(8, 0).repeat(8, 1) for each in keras(truth)]
     int8 = [np.eye(3, dtype="float32")[each].repeat(8, 0).repeat(8, 1) for each in int8(truth)]
     return analyse_segmenters(
         models(keras, int8),
@@ -314,13 +320,21 @@ def analyse_masks(root, int8):
     )
 
 
-def test_figures_of_segmenters(tmp_path):
-    def int8(truth):
-        worse = truth[0].copy()
-        worse[:, 1] = 0  # half of the cat is missed
-        return [worse, truth[1]]
+def missed(truth):
+    worse = truth[0].copy()
+    worse[:, 1] = 0  # half of the cat
+    return [worse, truth[1]]
 
-    found = analyse_masks(tmp_path, int8)
+
+def test_the_interval_of_what_int8_costs_is_of_the_same_images(tmp_path):
+    found = analyse_masks(tmp_path, missed, missed)
+    low, high = found.intervals["int8"]["miou"]
+    assert low < high
+    assert found.int8_cost["miou"] == {"difference": 0, "interval": (0, 0)}
+
+
+def test_figures_of_segmenters(tmp_path):
+    found = analyse_masks(tmp_path, missed)
     assert found.measures["keras"] == {"miou": 1.0, "pixel_accuracy": 1.0}
     # Cells of 64 pixels: 4 of 8 of the cat; of the background 24 of 24 and 4 too many.
     assert found.measures["int8"]["miou"] == pytest.approx((0.5 + 24 / 28) / 2)

@@ -18,7 +18,8 @@ from keras_parc.lite.file.inspection import arena_size
 from keras_parc.report.page import html
 from keras_parc.report.report import make_report, measured_split, plain
 from keras_parc.report.run import Run
-from keras_parc.tasks.analysis import Gallery, Matrix, Picture, Section, Table
+from keras_parc.report.sections import result_sentence
+from keras_parc.tasks.analysis import Analysis, Gallery, Matrix, Picture, Section, Table
 from keras_parc.tasks.classification.options import ClassificationOptions
 from keras_parc.tasks.detection.options import DetectionOptions
 from keras_parc.tasks.segmentation.options import SegmentationOptions
@@ -349,6 +350,20 @@ def test_text_of_others_is_escaped_wherever_it_stands():
     assert not any("onmouseover" in attributes for _, attributes in page.elements)
     assert "\u202e" not in text  # would turn the line around
     assert " ".join(page.text).count("<b onmouseover=x>?&") >= 12
+
+
+@pytest.mark.parametrize(
+    ("difference", "end"),
+    [
+        (-0.0204, "so, 2.0 points less than the Keras model."),
+        (0.01, "so, 1.0 points more than the Keras model."),
+        (-0.0001, "so, the same as the Keras model."),
+        (None, "so."),
+    ],
+)
+def test_a_loss_is_called_a_loss(difference, end):
+    analysis = Analysis(1, {}, "so", {}, "top1", {}, {}, {}, {}, [])
+    assert result_sentence(analysis, {"int8_cost": {"top1": {"difference": difference}}}) == end
 
 
 def test_json_has_no_numbers_that_are_none():
