@@ -7,13 +7,20 @@ import typer
 
 from keras_parc.cli import (
     benchmark,
+<<<<<<< HEAD
     check,
+=======
+>>>>>>> h-report
     demo,
     evaluate,
     export,
     import_,
     predict,
     presets,
+<<<<<<< HEAD
+=======
+    report,
+>>>>>>> h-report
     train,
 )
 from keras_parc.cli.console import import_module
@@ -68,6 +75,7 @@ def _options(
 app.command()(demo.demo)
 app.command()(check.check)
 app.command()(train.train)
+app.command()(report.report)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(export.export)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 EXTRAS = {
     "defusedxml": "train",
+    "jinja2": "train",
     "keras_cv": "train",
     "matplotlib": "plots",
     "pycocotools": "train",

@@ -14,6 +14,7 @@ from keras_parc.lite.detector import is_detector
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel
 from keras_parc.models.registry import TASKS
 from keras_parc.support.checks import unknown_name
+from keras_parc.tasks.analysis import Analysis
 from keras_parc.tasks.learner import Learner
 from keras_parc.tasks.predictions import Prediction
 
@@ -30,6 +31,8 @@ class Task:
             input_range, console)`, which
             returns measures by name; the model may be a file.
         evaluate_options: What `evaluate` takes beyond that.
+        analyse: `analyse(models, labels, source, split, *, size, console)`: how good the three
+            models of a run are and where they fail, an `Analysis`.
         predict: `predict(model, paths, names, *, input_range)`: a `Prediction` for each image.
         predict_options: What `predict` takes beyond that.
         columns: The head of the table of predictions, for a number of guesses.
@@ -45,6 +48,7 @@ class Task:
     learner: type[Learner]
     evaluate: Callable[..., dict[str, Any]]
     evaluate_options: tuple[str, ...]
+    analyse: Callable[..., Analysis]
     predict: Callable[..., list[Prediction]]
     predict_options: tuple[str, ...]
     columns: Callable[[int], list[str]]

@@ -164,3 +164,24 @@ def agreement(
         signal_to_noise_db=float(decibels),
         largest_difference=float(np.abs(found - expected).max()),
     )
+
+
+def arena_size(path: str | os.PathLike) -> int:
+    """Bytes that the runtime plans for a file's inputs and results, without XNNPACK.
+
+    What a device has to have free beside the file itself.
+
+    Example:
+        >>> import keras_parc, tempfile
+        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
+        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
+        >>> arena_size(path) >= 4 * 32 * 32 * 3  # the image alone
+        True
+    """
+    interpreter = open_file(path, delegate=False)
+    indices = {each["index"] for each in interpreter.get_input_details()}
+    for operation in compat.operation_details(interpreter):
+        indices.update(operation["outputs"])
+    places = [interpreter.tensor(index)() for index in sorted(indices)]
+    first = min(each.ctypes.data for each in places)
+    return max(each.ctypes.data + each.nbytes for each in places) - first

@@ -18,8 +18,8 @@ from keras_parc.tasks.model_files import opened
 from keras_parc.tasks.outputs import class_scores
 
 
-def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Share of images whose label is among the `k` highest scores.
+def in_top_k(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> np.ndarray:
+    """Whether each image's label is among the `k` highest scores; NaN never is.
 
     Args:
         scores: `(n, classes)`.
@@ -27,14 +27,14 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
         k: How many guesses count, 1 to the number of classes.
 
     Returns:
-        A share, 0 to 1.
+        bool `(n,)`.
 
     Raises:
         ValueError: `k` is out of range, or there are not as many labels as rows of scores.
 
     Example:
-        >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]), np.array([2, 0]), k=1)
-        0.5
+        >>> in_top_k(np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]), np.array([2, 0])).tolist()
+        [False, True]
     """
     scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.shape[:1] != labels.shape:
@@ -44,7 +44,17 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"`k` must be 1 to {scores.shape[1]}, got {k}.")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float((best == labels[:, None]).any(axis=1).mean())
+    return ((best == labels[:, None]) & ~np.isnan(np.take_along_axis(scores, best, 1))).any(axis=1)
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+    """The share of images that `in_top_k` counts, 0 to 1.
+
+    Example:
+        >>> top_k_accuracy(np.array([[0.1, 0.7, 0.2], [0.6, 0.1, 0.3]]), np.array([2, 0]), k=1)
+        0.5
+    """
+    return float(in_top_k(scores, labels, k).mean())
 
 
 def evaluate_classifier(

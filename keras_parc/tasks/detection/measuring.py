@@ -96,18 +96,13 @@ def coco_metrics(
     """Mean average precision of detections, by `pycocotools`.
 
     Args:
-        truths: For each image `id`; `size` (height, width in pixels); `boxes` `(n, 4)` (ymin, xmin,
-            ymax, xmax, 0..1); `labels` `(n,)` from 0; and if there are any, `crowd` bool `(n,)`:
-            objects that count neither way; and `area` `(n,)` in pixels, which decides what is small
-            and large: less than 0, or none, is that of the box.
-        results: What `coco_results` returns, of the same images.
+        truths: As for `coco_evaluation`.
+        results: As for `coco_evaluation`.
         category_ids: The number of each class, in the order of the labels.
         names: The name of each class, in the order of the labels.
 
     Returns:
-        `map` (mean over IoU 0.5, 0.55 ... 0.95), `map50`, `map75`, `map_small`, `map_medium`,
-        `map_large` (less than 32 x 32 pixels, up to 96 x 96, and more) and `per_class`, the same as
-        `map` by name: 0 to 1, or None where there are no objects to find.
+        What `coco_figures` returns.
 
     Raises:
         ImportError: pycocotools is not installed.
@@ -122,6 +117,27 @@ def coco_metrics(
         >>> round(metrics["map"], 3), round(metrics["per_class"]["cat"], 3)
         (1.0, 1.0)
     """
+    return coco_figures(coco_evaluation(truths, results, category_ids), category_ids, names)
+
+
+def coco_evaluation(truths: Sequence[dict], results: list[dict], category_ids: Sequence[int]):
+    """Let `pycocotools` match detections with what is there.
+
+    Args:
+        truths: For each image `id`; `size` (height, width in pixels); `boxes` `(n, 4)` (ymin, xmin,
+            ymax, xmax, 0..1); `labels` `(n,)` from 0; and if there are any, `crowd` bool `(n,)`:
+            objects that count neither way; and `area` `(n,)` in pixels, which decides what is small
+            and large: less than 0, or none, is that of the box.
+        results: What `coco_results` returns, of the same images.
+        category_ids: The number of each class, in the order of the labels.
+
+    Returns:
+        A `COCOeval` that has evaluated and accumulated.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        ValueError: There are no images, or a result is of another image.
+    """
     with needs_extra():
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -134,9 +150,7 @@ def coco_metrics(
         {"id": int(each["id"]), "height": int(each["size"][0]), "width": int(each["size"][1])}
         for each in truths
     ]
-    categories = [
-        {"id": int(number), "name": name} for number, name in zip(category_ids, names, strict=True)
-    ]
+    categories = [{"id": int(number)} for number in category_ids]
     objects = [each for truth in truths for each in _annotations(truth, category_ids)]
     for number, each in enumerate(objects, start=1):
         each["id"] = number  # not 0, by which COCOeval means "not matched"
@@ -150,6 +164,23 @@ def coco_metrics(
         evaluation = COCOeval(there, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
+    return evaluation
+
+
+def coco_figures(evaluation, category_ids: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+    """The figures of an evaluation.
+
+    Args:
+        evaluation: What `coco_evaluation` returns.
+        category_ids: The number of each class, in the order of the labels.
+        names: The name of each class, in the order of the labels.
+
+    Returns:
+        `map` (mean over IoU 0.5, 0.55 ... 0.95), `map50`, `map75`, `map_small`, `map_medium`,
+        `map_large` (less than 32 x 32 pixels, up to 96 x 96, and more) and `per_class`, the same as
+        `map` by name: 0 to 1, or None where there are no objects to find.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
     metrics = dict(zip(_FIGURES, map(_figure, evaluation.stats), strict=False))
     all_sizes, all_detections = 0, -1

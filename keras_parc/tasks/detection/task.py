@@ -1,6 +1,7 @@
 """Detection as one object."""
 
 from keras_parc.tasks.detection import data
+from keras_parc.tasks.detection.analysis import analyse
 from keras_parc.tasks.detection.measuring import evaluate_detector
 from keras_parc.tasks.detection.predicting import columns, predict
 from keras_parc.tasks.detection.reporting import DetectionDemo
@@ -13,6 +14,7 @@ TASK = Task(
     learner=DetectionLearner,
     evaluate=evaluate_detector,
     evaluate_options=("results_path",),
+    analyse=analyse,
     predict=predict,
     predict_options=("threshold",),
     columns=columns,

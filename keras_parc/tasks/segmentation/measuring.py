@@ -170,7 +170,7 @@ def evaluate_segmenter(
         raise ValueError(f"`protocol` must be one of {PROTOCOLS}, got {protocol!r}.")
     source = open_segmentation_source(source, data_dir)
     given, names = model, class_names(source)
-    model = opened(model)
+    model = low_resolution(opened(model))  # once: each is a new one to compile
     sides = input_size(model, size)
     shape = segmentation_logits(model, np.zeros((1, *sides, 3), "float32")).shape
     if shape[-1] != len(names):

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keras_parc.lite.file.runtime import TFLiteModel
+from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.inputs import check_values, input_scale, input_size
 from keras_parc.support.class_maps import painted
 from keras_parc.support.images import open_image, resize
@@ -39,7 +40,7 @@ def segment_files(
         ValueError: A file is not an image, or the model is not a segmenter of images.
     """
     (height, width), scale = input_size(model, size), input_scale(model, input_range)
-    maps = []
+    maps, model = [], low_resolution(model)  # once: each is a new one to compile
     for path in paths:
         image = open_image(path)
         small = resize(np.asarray(image), (height, width))
