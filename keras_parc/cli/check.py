@@ -8,26 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_parc.cli.console import TaskName, choice, load_backend
-
-# How a folder is read; `keras-parc evaluate` has them too.
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        help="How the labels of a folder are written: coco, yolo, voc, masks, table or folders. "
-        "Default: told by what is in it."
-    ),
-]
-ValidationOption = Annotated[
-    float,
-    typer.Option(
-        min=0, max=0.99, help="Of a folder without a validation split, the part that becomes one."
-    ),
-]
-SplitByOption = Annotated[
-    str | None,
-    typer.Option(help="folder: images of one folder stay in one split, as frames of a video."),
-]
+from keras_parc.cli.console import (
+    FormatOption,
+    SplitByOption,
+    TaskName,
+    ValidationOption,
+    choice,
+    load_backend,
+)
 
 
 def check(

@@ -106,6 +106,26 @@ InputRangeOption = Annotated[
 ]
 
 
+# How a folder of labelled images is read.
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        help="How the labels of a folder are written: coco, yolo, voc, masks, table or folders. "
+        "Default: told by what is in it."
+    ),
+]
+ValidationOption = Annotated[
+    float,
+    typer.Option(
+        min=0, max=0.99, help="Of a folder without a validation split, the part that becomes one."
+    ),
+]
+SplitByOption = Annotated[
+    str | None,
+    typer.Option(help="folder: images of one folder stay in one split, as frames of a video."),
+]
+
+
 def given_options(taken: Sequence[str], model: str, **options: Any) -> dict[str, Any]:
     """The options that a user gave; one that would do nothing is a mistake.
 

@@ -8,7 +8,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import InputRangeOption, Protocol, choice, given_options, load_backend
+from keras_parc.cli.console import (
+    FormatOption,
+    InputRangeOption,
+    Protocol,
+    SplitByOption,
+    ValidationOption,
+    choice,
+    given_options,
+    load_backend,
+)
 from keras_parc.support.text import printable
 from keras_parc.tasks.labels import chosen_labels
 
@@ -18,7 +27,7 @@ def evaluate(
         str, typer.Argument(help="A .keras or .tflite model, or a model's name as ParCNetS.")
     ],
     dataset: Annotated[
-        str, typer.Option(help="A TFDS set as imagenet2012, or a folder split/class/image.")
+        str, typer.Option(help="A TFDS set as imagenet2012, or a folder of labelled images.")
     ] = "imagenet2012",
     split: Annotated[
         str, typer.Option(help="A split, or a part: validation[:1000].")
@@ -26,6 +35,9 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
     ] = None,
+    format: FormatOption = None,
+    validation: ValidationOption = 0.2,
+    split_by: SplitByOption = None,
     weights: Annotated[
         str | None, typer.Option(help="For a name: what its constructor takes as weights.")
     ] = None,
@@ -61,6 +73,7 @@ def evaluate(
 ) -> None:
     """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
     load_backend()
+    from keras_parc.data.sources import open_source
     from keras_parc.tasks.model_files import load_model
     from keras_parc.tasks.outputs import class_count
     from keras_parc.tasks.task import task_of
@@ -77,9 +90,16 @@ def evaluate(
         )
     kind = f"{model!r}, a model for {task.name}"
     given = given_options(task.evaluate_options, kind, short_side=short_side, protocol=protocol)
+    source = dataset
+    if Path(dataset).expanduser().is_dir():
+        source = open_source(
+            dataset, None, None, task.name, format=format, validation=validation, split_by=split_by
+        )
+    elif format or split_by:
+        raise ValueError(f"--format and --split-by are for folders, {dataset!r} is none.")
     result = task.evaluate(
         loaded,
-        dataset,
+        source,
         split,
         size=size or 256,
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images

@@ -83,6 +83,10 @@ def open_source(
         if task is None and check is check_classes:
             task = "classification"
         builder = open_folder(Path(source).expanduser(), task, **folder_options)
+    elif Path(source).expanduser().is_file():
+        packed = Path(source).suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+        what = "unpack it first, and name that folder" if packed else "name the folder it is in"
+        raise NotADirectoryError(f"{str(source)!r} is a file, expected a folder of images: {what}.")
     elif isinstance(source, Path) or source.startswith((".", "~", "/")) or source.endswith("/"):
         raise FileNotFoundError(f"There is no folder {str(Path(source))!r} of images.")
     else:
@@ -114,13 +118,16 @@ def check_features(builder, kind: str, wanted: dict[str, type]) -> None:
             )
 
 
-def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) -> int:
+def num_examples(
+    source, split: str, data_dir: str | os.PathLike | None = None, task: str | None = None
+) -> int:
     """How many images a split has.
 
     Args:
         source: Name of a TFDS set, folder of images or builder, as for `open_source`.
         split: `"train"`, or a part as `"train[:1000]"`.
         data_dir: Folder of prepared TFDS sets.
+        task: What a folder is read for, where it has labels for several tasks.
 
     Returns:
         The number. An epoch to train on has at most 15 fewer.
@@ -138,7 +145,7 @@ def num_examples(source, split: str, data_dir: str | os.PathLike | None = None) 
         >>> num_examples(folder, "train"), num_examples(folder, "train[:50%]")
         (2, 1)
     """
-    _, first, end = bounds(open_source(source, data_dir, check=None), split)
+    _, first, end = bounds(open_source(source, data_dir, check=None, task=task), split)
     return end - first
 
 

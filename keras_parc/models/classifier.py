@@ -43,14 +43,17 @@ def image_input(
 
 
 def preprocess(x: Tensor, scale: InputScale) -> Tensor:
-    """RGB 0..255 to what the weights expect; mean and deviation are equal for the channels."""
+    """RGB 0..255 to what the weights expect."""
     if x.shape[-1] != 3:
         raise ValueError(
             f"The preprocessing inside the model needs RGB images of 3 channels, got "
             f"{x.shape[-1]}: pass `include_preprocessing=False` and scale the images yourself."
         )
-    (mean, *_), (std, *_) = scale.mean, scale.std
-    x = layers.Rescaling(1 / std, offset=-mean / std, name="rescale")(x)
+    factor = [1 / std for std in scale.std]
+    offset = [-mean / std for mean, std in zip(scale.mean, scale.std, strict=True)]
+    if len({*zip(factor, offset, strict=True)}) == 1:
+        (factor, *_), (offset, *_) = factor, offset
+    x = layers.Rescaling(factor, offset=offset, name="rescale")(x)
     return ops.flip(x, axis=-1) if scale.channels == "bgr" else x
 
 

@@ -22,6 +22,7 @@ WIDTH = 256
 DROPOUT = 0.1
 LOGITS = "segmentation_logits"
 UPSAMPLE = "upsample"
+_CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
 def atrous_pyramid_pooling(x: Tensor, rates: tuple[int, int, int], width: int = WIDTH) -> Tensor:
@@ -80,8 +81,10 @@ def encoder(backbone: keras.Model, output_stride: int = 16, dilated: bool = Fals
     lost = [level for level in pyramid.output if output_stride < STRIDES[level]]
     rates = {level: (2**i, 2 ** (i + 1)) if dilated else (1, 1) for i, level in enumerate(lost)}
     members = layers_by_level(pyramid)
+    convolutions = [each for each in pyramid.layers if isinstance(each, _CONVOLUTIONS)]
+    strided = {id(each.input) for each in convolutions if max(each.strides) > 1}
     changes = {
-        name: _without_stride(pyramid.get_layer(name), *rates[level])
+        name: _without_stride(pyramid.get_layer(name), *rates[level], strided)
         for level in lost
         for name in members[level]
     }
@@ -98,12 +101,16 @@ def _output_stride(pyramid: keras.Model) -> int:
     return min((32, 16, 8), key=lambda stride: abs(probe[0] / stride - last.shape[1]))
 
 
-def _without_stride(layer, before: int, after: int) -> dict:
+def _without_stride(layer, before: int, after: int, strided_inputs: set[int]) -> dict:
     """What changes in a layer's settings when its stage loses its stride."""
-    if isinstance(layer, layers.ZeroPadding2D):  # before a strided convolution, always
-        sides = layer.get_config()["padding"]
-        return {"padding": tuple(tuple(before * amount for amount in side) for side in sides)}
-    if not isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+    if isinstance(layer, layers.ZeroPadding2D):
+        sides, rate = layer.get_config()["padding"], after
+        if id(layer.output) in strided_inputs:  # of even sides a stride needs a pixel less
+            sides, rate = [(max(side), max(side)) for side in sides], before
+        return {"padding": tuple(tuple(rate * amount for amount in side) for side in sides)}
+    if isinstance(layer, layers.MaxPooling2D) and max(layer.pool_size) == 1:
+        return {"strides": 1}  # the way around a block of ResNet-V2
+    if not isinstance(layer, _CONVOLUTIONS):
         return {}
     strided, size = max(layer.strides) > 1, max(layer.kernel_size)
     changes = {"dilation_rate": 1 if size == 1 else before if strided else after}

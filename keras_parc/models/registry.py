@@ -41,6 +41,8 @@ class ModelEntry:
         class_layers: Names of the layers whose size depends on the number of classes.
         variants: Named settings of the constructor, such as the rows of the paper's ablation.
         presets: Published weights it brings along, beside those of `weights/presets.py`.
+        own_weights: Names of weights that its constructor fetches by itself, to where they are from
+            and their licence.
         recipes: Training runs it brings along: name to the fields that differ from a recipe's
             defaults, or from those of another recipe, named as "like".
         name_map: A function of a model, a layer and a variable that gives the tensor's name in the
@@ -66,6 +68,7 @@ class ModelEntry:
     class_layers: tuple[str, ...] = ("predictions",)
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     presets: tuple[Preset, ...] = ()
+    own_weights: Mapping[str, str] = dataclasses.field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     name_map: Callable[[keras.Model, keras.layers.Layer, Any], str] | None = None
     listed: bool = True
@@ -74,6 +77,11 @@ class ModelEntry:
     def all_presets(self) -> tuple[Preset, ...]:
         """The authors' weights, and those the model brings along."""
         return (*published(self.name), *self.presets)
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """What `weights=` can name."""
+        return (*(preset.weights for preset in self.all_presets), *self.own_weights)
 
     def __post_init__(self):
         if self.task not in TASKS:

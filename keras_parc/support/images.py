@@ -22,6 +22,10 @@ ORIENTATION = 0x0112  # of EXIF
 CENTRE = 256 / 288
 
 
+def _raise(error: OSError):
+    raise error
+
+
 def image_files(folder: str | os.PathLike) -> Iterator[tuple[Path, bool]]:
     """The files of a folder and of all folders in it, in the order of their names.
 
@@ -30,6 +34,9 @@ def image_files(folder: str | os.PathLike) -> Iterator[tuple[Path, bool]]:
 
     Args:
         folder: A folder. Links to folders are followed, once each.
+
+    Raises:
+        OSError: A folder cannot be read.
 
     Yields:
         A path, and whether its ending is one of `ENDINGS`, in small or large letters.
@@ -43,7 +50,7 @@ def image_files(folder: str | os.PathLike) -> Iterator[tuple[Path, bool]]:
         [('a.JPG', True), ('notes.txt', False)]
     """
     seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    for root, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         place = os.path.realpath(root)
         if place in seen:
             folders.clear()

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import keras_parc
 from image_files import encoded
 from keras_parc.data.scan import scan
 from keras_parc.data.sets.advice import warnings_of
@@ -184,3 +185,19 @@ def test_warnings(task, classes, validation, expected):
     assert len(found) == len(expected)
     for sentence, part in zip(found, expected, strict=True):
         assert part in sentence
+
+
+def test_a_folder_is_measured_as_stated(run_cli, tmp_path):
+    for number in range(20):
+        path = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(number).save(path)
+    model = tmp_path / "model.keras"
+    keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2).save(model)
+    options = ["--dataset", tmp_path / "set", "--json", "--validation", "0.5"]
+    code, printed, _ = run_cli("evaluate", model, *options, "--format", "folders")
+    assert (code, json.loads(printed)["images"]) == (0, 10)
+    code, _, errors = run_cli("evaluate", model, *options, "--format", "yolo")
+    assert (code, "expected" in errors) == (2, True)
+    code, _, errors = run_cli("evaluate", model, "--format", "yolo")
+    assert (code, "--format and --split-by are for folders" in errors) == (2, True)

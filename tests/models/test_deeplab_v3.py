@@ -208,7 +208,7 @@ def test_arguments_out_of_range(arguments, message):
 
 def test_a_backbone_that_does_not_fit():
     with pytest.raises(ValueError, match="has the feature maps of no registered model"):
-        DeepLabV3(keras.applications.MobileNetV2(weights=None, include_top=False))
+        DeepLabV3(keras.applications.MobileNet(weights=None, include_top=False))
     fine = keras_parc.ParCNetTiny(include_top=False, output_stride=8, include_preprocessing=False)
     with pytest.raises(ValueError, match=r"of output stride 16 or more is needed.* is 8"):
         DeepLabV3(fine)

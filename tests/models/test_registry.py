@@ -19,6 +19,10 @@ from keras_parc.training.recipes import find_recipe, list_recipes
 from reference import error
 
 OWN = own_models()
+# The two ParC-Nets that differ from XS in their widths alone; all of Keras' but the smallest.
+SLOW = {"ParCNetS", "ParCNetH"} | {
+    each.name for each in list_models(family="keras_applications") if each.key != "mobilenet_v2"
+}
 
 
 def test_every_model_says_what_it_is():
@@ -41,8 +45,7 @@ def test_every_listed_classifier_has_a_case():
 @pytest.mark.parametrize(
     "entry",
     [
-        # Of the two ParC-Nets that differ from XS in their widths alone.
-        pytest.param(each, marks=pytest.mark.slow if each.name in ("ParCNetS", "ParCNetH") else [])
+        pytest.param(each, marks=pytest.mark.slow if each.name in SLOW else [])
         for each in OWN
         if each.task == "classification"
     ],

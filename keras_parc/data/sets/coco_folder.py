@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from keras_parc.data.sets.found import Found, Item, new_notes
-from keras_parc.data.sets.label_files import read_json
+from keras_parc.data.sets.label_files import mentions, read_json
 from keras_parc.data.sets.outlines import (
     Drawing,
     Outline,
@@ -31,8 +31,7 @@ def label_files(folder: Path) -> list[Path]:
 
 
 def _has_parts(path: Path) -> bool:
-    content = path.read_bytes()
-    return all(f'"{part}"'.encode() in content for part in _PARTS)
+    return all(mentions(path, f'"{part}"') for part in _PARTS)
 
 
 def fits(folder: Path) -> bool:

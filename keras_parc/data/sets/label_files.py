@@ -12,6 +12,15 @@ from keras_parc.support.extras import needs_extra
 from keras_parc.support.text import lines_of, one_line
 
 
+def mentions(path: Path, word: str) -> bool:
+    """Whether a word is in a file, also in one of UTF-16, of which reading then tells.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return word.encode() in path.read_bytes().replace(b"\0", b"")
+
+
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, without a byte order mark.
 

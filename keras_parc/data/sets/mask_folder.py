@@ -12,12 +12,20 @@ from keras_parc.data.sets.mask_files import BACKGROUND, MaskFiles, mask_files
 from keras_parc.data.sets.places import Images, split_of
 from keras_parc.data.sets.voc_folder import lists
 from keras_parc.support.class_maps import IGNORED
-from keras_parc.support.images import upright_size
+from keras_parc.support.images import ENDINGS, image_files, upright_size
 
 _VOC = "SegmentationClass"
 _MASKS = (_VOC, "masks", "mask", "annotations", "labels")
 _IMAGES = ("JPEGImages", "images", "image", "imgs", "img")
 _NO_IMAGES = (*_MASKS, "SegmentationObject")
+
+
+_SUFFIXES = ("_mask", "_seg")  # of masks beside their images
+
+
+def _of_suffix(stem: str) -> str | None:
+    """The name of the image of a mask that lies beside it."""
+    return next((stem.removesuffix(each) for each in _SUFFIXES if stem.endswith(each)), None)
 
 
 def _mask_part(path: str) -> int | None:
@@ -27,13 +35,16 @@ def _mask_part(path: str) -> int | None:
 
 
 def fits(folder: Path) -> bool:
-    """Whether there are PNG files in a folder of masks, and a folder of images beside it."""
-    for top, folders, _ in os.walk(folder):
+    """Whether there are masks: in a folder of them beside one of images, or beside the images."""
+    for top, folders, files in os.walk(folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         if set(folders) & set(_IMAGES):
             masks = (Path(top, each) for each in folders if each in _MASKS)
-            if any(next(each.rglob("*.png"), None) for each in masks):
+            if any(good for each in masks for _, good in image_files(each)):
                 return True
+        stems = {PurePosixPath(name).stem for name in files if name.lower().endswith(ENDINGS)}
+        if any(_of_suffix(PurePosixPath(f).stem) in stems for f in files if f.endswith(".png")):
+            return True
     return False
 
 
@@ -41,9 +52,10 @@ def read(folder: Path, task: str) -> Found:
     """Read a folder of images and masks.
 
     The masks, PNG files in `masks` or `SegmentationClass`, have the names of the images in
-    `images` or `JPEGImages`, but for the ending. Splits are named by folders or, as in VOCdevkit,
-    by the lists in `ImageSets/Segmentation`. A mask has class numbers, as palette or grey, or
-    colours that CVAT's `labelmap.txt` names; 255 is ignored.
+    `images` or `JPEGImages`, but for the ending; or they lie beside the images, as `NAME_mask.png`
+    or `NAME_seg.png`. Splits are named by folders or, as in VOCdevkit, by the lists in
+    `ImageSets/Segmentation`. A mask has class numbers, as palette or grey, or colours that CVAT's
+    `labelmap.txt` names; 255 is ignored.
 
     Args:
         folder: Of the set.
@@ -60,8 +72,7 @@ def read(folder: Path, task: str) -> Found:
 
         files = MaskFiles(list(CLASSES))
     items: dict[str, Item] = {}
-    masks = [path for path in images.images if _mask_part(path) is not None]
-    masks = [path for path in masks if path.lower().endswith(".png")]
+    masks = _masks(folder, images, notes)
     for mask in masks:
         name = PurePosixPath(mask).with_suffix("").as_posix()
         if listed and name not in listed:
@@ -81,7 +92,7 @@ def read(folder: Path, task: str) -> Found:
             items[path] = Item(str(folder / path), split, mask=read_mask, classes=classes)
     if missing := sorted(set(listed) - {mask.rpartition(".")[0] for mask in masks}):
         notes["names in lists without a mask"] += missing
-    used = {_image(images, mask) for mask in masks}
+    used = {_image(images, mask) for mask in masks} | set(masks)
     others = [
         each for each in images.images if not set(PurePosixPath(each).parts) & set(_NO_IMAGES)
     ]
@@ -90,8 +101,28 @@ def read(folder: Path, task: str) -> Found:
     return _named(folder, task, files, [items[path] for path in sorted(items)], notes)
 
 
+def _masks(folder: Path, images: Images, notes) -> list[str]:
+    """The mask files; those of formats that change class numbers are refused."""
+    found = [path for path in images.images if _mask_part(path) is not None]
+    masks = [path for path in found if path.lower().endswith(".png")]
+    others = [path for path in found if not path.lower().endswith(".png")]
+    beside = (path for path in images.images if path.lower().endswith(".png"))
+    masks += [path for path in beside if _mask_part(path) is None and _image(images, path)]
+    if others and not masks:
+        raise ValueError(
+            f"{folder / others[0]}: masks must be PNG files; compression as JPEG's changes the "
+            "class numbers."
+        )
+    if others:
+        notes["masks that are no PNG files, left out"] += others
+    return masks
+
+
 def _image(images: Images, mask: str) -> str | None:
     path, number = PurePosixPath(mask), _mask_part(mask)
+    if number is None:
+        stem = _of_suffix(path.stem)
+        return stem and images.in_folder(stem, path.parent.as_posix())
     top, rest = path.parts[:number], path.parts[number + 1 : -1]
     for each in _IMAGES:
         place = PurePosixPath(*top, each, *rest).as_posix()

@@ -45,9 +45,9 @@ class Images:
             Where it is: in the first of these folders, or wherever there is the only one of its
             name; None if nowhere.
         """
-        name = name.replace("\\", "/")
-        last = PurePosixPath(name).name
-        for each in (name, last):
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        last = parts[-1] if parts else ""
+        for each in ("/".join(parts[start:]) for start in range(len(parts))):
             for folder in folders:
                 path = PurePosixPath(folder, each).as_posix()
                 if path in self._all:

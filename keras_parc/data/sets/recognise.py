@@ -57,7 +57,7 @@ FORMATS = (
     ),
     Format(
         "masks",
-        "images and PNG masks of the same names, in images and masks",
+        "images and PNG masks of the same names in images and masks, or NAME_mask.png beside them",
         {"segmentation": mask_folder.fits},
         mask_folder.read,
     ),

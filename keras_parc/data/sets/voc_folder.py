@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from keras_parc.data.sets.found import Box, Found, Item, new_notes
-from keras_parc.data.sets.label_files import read_lines, read_xml
+from keras_parc.data.sets.label_files import mentions, read_lines, read_xml
 from keras_parc.data.sets.labelmap import read_labelmap
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.data.sets.splits import known_split
@@ -18,7 +18,7 @@ def fits(folder: Path) -> bool:
     """Whether the first of its XML files looks like an annotation."""
     files = (path for path, _ in image_files(folder) if path.suffix == ".xml")
     first = next(files, None)
-    return first is not None and b"annotation" in first.read_bytes()
+    return first is not None and mentions(first, "annotation")
 
 
 def read(folder: Path, task: str) -> Found:

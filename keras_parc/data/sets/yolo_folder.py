@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from keras_parc.data.sets.found import Box, Found, Item, new_notes
-from keras_parc.data.sets.label_files import read_lines, read_yaml
+from keras_parc.data.sets.label_files import mentions, read_lines, read_yaml
 from keras_parc.data.sets.outlines import Drawing, Outline, mask_names, polygons_in
 from keras_parc.data.sets.places import Images, as_number, box_in, split_of
 from keras_parc.support.text import one_line
@@ -26,7 +26,7 @@ def _class_file(folder: Path) -> Path | None:
 
 def fits(folder: Path) -> bool:
     """Whether there is a YAML file with `names`, or a list of classes beside text files."""
-    if any(b"names" in path.read_bytes() for path in _settings(folder)):
+    if any(mentions(path, "names") for path in _settings(folder)):
         return True
     if _class_file(folder) is None:
         return False
@@ -50,7 +50,8 @@ def read(folder: Path, task: str) -> Found:
 
     `data.yaml` has `names`, a list or a dictionary, and for each split a folder of images, a text
     file of their names or a list of these, relative to its `path` or to itself; or `classes.txt`
-    has a name a line. The labels of `images/a.jpg` are in `labels/a.txt`, or beside it: a line
+    has a name a line, as has `obj.names` of Darknet and CVAT; `obj.data` names its lists of images.
+    The labels of `images/a.jpg` are in `labels/a.txt`, or beside it: a line
     `class x y width height` for an object, relative to the image, or `class x1 y1 x2 y2 ...` for
     one with an outline. No such file means that nothing is in the image.
 
@@ -100,7 +101,8 @@ def _names_and_splits(folder, images, notes):
         path = _class_file(folder)
         if path is None:
             raise ValueError(f"{folder}: no YAML file here is a dictionary with `names`.")
-        return [name for _, name in read_lines(path)], _by_folders(images)
+        splits = _of_darknet(folder, images, notes)
+        return [name for _, name in read_lines(path)], splits or _by_folders(images)
     path, settings = named[0]
     names = _names(path, settings["names"])
     splits = [
@@ -109,6 +111,19 @@ def _names_and_splits(folder, images, notes):
         for entry in _entries(path, split, settings.get(split))
     ]
     return names, splits or _by_folders(images)
+
+
+def _of_darknet(folder: Path, images: Images, notes):
+    """The splits of Darknet's `obj.data`, which CVAT writes: a text file of image paths each."""
+    path = folder / "obj.data"
+    lines = read_lines(path) if path.is_file() else []
+    entries = {key.strip(): value.strip() for key, _, value in (x.partition("=") for _, x in lines)}
+    return [
+        # CVAT's paths are those of a folder `data`, which is the set's.
+        (split, _listed(path, entries[split].removeprefix("data/"), None, images, notes))
+        for split in ("train", "valid")
+        if entries.get(split)
+    ]
 
 
 def _by_folders(images):
