@@ -7,20 +7,14 @@ import typer
 
 from keras_parc.cli import (
     benchmark,
-<<<<<<< HEAD
     check,
-=======
->>>>>>> h-report
     demo,
     evaluate,
     export,
     import_,
     predict,
     presets,
-<<<<<<< HEAD
-=======
     report,
->>>>>>> h-report
     train,
 )
 from keras_parc.cli.console import import_module

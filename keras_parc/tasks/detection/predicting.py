@@ -109,11 +109,7 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
 
     Args:
         image: The picture, of any size.
-<<<<<<< HEAD
         found: "boxes" in shares of the picture, "labels", and "scores" where they have any.
-=======
-        found: "boxes" in shares of the picture, "labels" and, unless it is the truth, "scores".
->>>>>>> h-report
         names: The name of each class.
 
     Returns:
@@ -123,7 +119,6 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
     pen, width = ImageDraw.Draw(picture), max(1, round(min(picture.size) / 150))
     font = ImageFont.load_default(max(10, round(min(picture.size) / 30)))
     size = np.array([picture.height, picture.width] * 2)
-<<<<<<< HEAD
     words = [names[label] for label in found["labels"]]
     if "scores" in found:
         words = [f"{word} {score:.2f}" for word, score in zip(words, found["scores"], strict=True)]
@@ -132,14 +127,6 @@ def draw(image: Image.Image, found: Detections, names: Sequence[str]) -> Image.I
     ):
         top, left, bottom, right = np.clip(box, 0, 1) * (size - 1)
         colour = COLOURS[label % len(COLOURS)]
-=======
-    scores = [f" {score:.2f}" for score in found.get("scores", ())] or [""] * len(found["labels"])
-    for box, score, label in reversed(
-        list(zip(found["boxes"], scores, found["labels"], strict=True))
-    ):
-        top, left, bottom, right = np.clip(box, 0, 1) * (size - 1)
-        colour, text = COLOURS[label % len(COLOURS)], f"{names[label]}{score}"
->>>>>>> h-report
         pen.rectangle((left, top, max(left, right), max(top, bottom)), None, colour, width)
         place = (left + width, top + width)
         pen.rectangle(pen.textbbox(place, text, font), fill=colour)
