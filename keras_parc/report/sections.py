@@ -123,7 +123,10 @@ def _result(analysis, report) -> list:
 
 
 def _points(value) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}"
+    if value is None:
+        return "-"
+    points = round(100 * value, 1)
+    return f"{points:+.1f}" if points else "0.0"
 
 
 def _points_between(bounds) -> str:
