@@ -24,14 +24,22 @@ from keras_parc.tasks.labels import chosen_labels
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A .keras or .tflite model, or a model's name as ParCNetS.")
+        str,
+        typer.Argument(help="A .keras or .tflite model, a run, or a model's name as ParCNetS."),
     ],
     dataset: Annotated[
-        str, typer.Option(help="A TFDS set as imagenet2012, or a folder of labelled images.")
-    ] = "imagenet2012",
+        str | None,
+        typer.Option(
+            help="A TFDS set or a folder of labelled images. Default: a run's own; imagenet2012."
+        ),
+    ] = None,
     split: Annotated[
-        str, typer.Option(help="A split, or a part: validation[:1000].")
-    ] = "validation",
+        str | None,
+        typer.Option(
+            help="A split, or a part: validation[:1000]. Default: validation; for a run on its "
+            "own data that of its report."
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
     ] = None,
@@ -74,12 +82,22 @@ def evaluate(
     """Measure a classifier (top-1, top-5), a detector (mAP) or a segmenter (mean IoU)."""
     load_backend()
     from keras_parc.data.sources import open_source
-    from keras_parc.tasks.model_files import load_model
+    from keras_parc.report.report import measured_split
+    from keras_parc.report.run import Run, is_run
+    from keras_parc.tasks.model_files import load_model, model_file
     from keras_parc.tasks.outputs import class_count
-    from keras_parc.tasks.task import task_of
+    from keras_parc.tasks.task import find_task, task_of
+    from keras_parc.training.train import open_data
 
-    if Path(model).suffix:
-        loaded = load_model(model, threads)
+    file, source = model, None
+    if is_run(model) and dataset is None:
+        recipe = Run(Path(model)).recipe
+        dataset, source = recipe.data, open_data(recipe, data_dir)
+        split = split or measured_split(recipe, find_task(recipe.task), source)
+    dataset, split = dataset or "imagenet2012", split or "validation"
+    if Path(model).suffix or Path(model).is_dir():
+        file = model_file(model)
+        loaded = load_model(file, threads)
     else:
         loaded = _named_model(model, weights, dataset, data_dir)
     task = task_of(loaded)
@@ -90,8 +108,7 @@ def evaluate(
         )
     kind = f"{model!r}, a model for {task.name}"
     given = given_options(task.evaluate_options, kind, short_side=short_side, protocol=protocol)
-    source = dataset
-    if Path(dataset).expanduser().is_dir():
+    if source is None and Path(dataset).expanduser().is_dir():
         source = open_source(
             dataset, None, None, task.name, format=format, validation=validation, split_by=split_by
         )
@@ -99,11 +116,11 @@ def evaluate(
         raise ValueError(f"--format and --split-by are for folders, {dataset!r} is none.")
     result = task.evaluate(
         loaded,
-        source,
+        source or dataset,
         split,
         size=size or 256,
         batch_size=min(batch, 8) if task.name == "segmentation" else batch,  # large images
-        labels=chosen_labels(labels, model, class_count(loaded)),
+        labels=chosen_labels(labels, file, class_count(loaded)),
         data_dir=data_dir,
         input_range=input_range,
         **given,

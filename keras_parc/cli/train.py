@@ -1,12 +1,20 @@
 """`keras-parc train`."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keras_parc.cli.console import TaskName, choice, load_backend, until_stopped
+from keras_parc.cli.console import (
+    FormatOption,
+    SplitByOption,
+    TaskName,
+    choice,
+    load_backend,
+    until_stopped,
+)
 from keras_parc.data.augment.settings import PRESETS
 from keras_parc.support.text import printable
 from keras_parc.training.recipe_table import RECIPES
@@ -49,19 +57,16 @@ def train(
     task: Annotated[
         str | None, choice("task", TaskName, help="Where the labels are for several tasks.")
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="How to read the folder, where that is not clear.")
-    ] = None,
+    format: FormatOption = None,
     validation: Annotated[
         float | None,
         typer.Option(
-            min=0, max=0.9, help="Share to measure on, without a split of its own. Default: 0.2."
+            min=0,
+            max=0.99,
+            help="Of a folder without a validation split, the part that becomes one. Default: 0.2.",
         ),
     ] = None,
-    split_by: Annotated[
-        str | None,
-        choice("rule", ("folder",), help="folder: images of one folder stay together."),
-    ] = None,
+    split_by: SplitByOption = None,
     size: Annotated[
         int | None,
         typer.Option(
@@ -142,6 +147,7 @@ def train(
     from keras_parc.report.whole_run import train
     from keras_parc.training.distribute import Devices
 
+    logging.getLogger("keras_parc.data.sets").setLevel(logging.ERROR)  # what is printed here
     where = Devices(devices=devices, hosts=hosts, host=host, coordinator=coordinator)
     with until_stopped("the same command goes on from there"):
         run = train(

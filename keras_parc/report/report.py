@@ -26,6 +26,7 @@ from keras_parc.support.timing import interleaved
 from keras_parc.support.version import VERSION
 from keras_parc.tasks.model_files import load_model
 from keras_parc.tasks.task import find_task
+from keras_parc.training.origin import read_origin
 from keras_parc.training.recipes import Recipe
 from keras_parc.training.train import open_data
 
@@ -171,14 +172,10 @@ def _of_data(builder) -> dict[str, Any]:
 
 def _weights(run: Run) -> dict[str, str] | None:
     """What the model started from, as training wrote it down."""
-    path = run.folder / "weights.json"
-    if not path.is_file():
+    origin = read_origin(run.folder)
+    if origin is None:
         return None
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        return {key: str(found[key]) for key in ("weights", "licence", "source") if found.get(key)}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+    return {key: value for key, value in dataclasses.asdict(origin).items() if value} or None
 
 
 def _latency(models: Mapping, size: int) -> dict[str, dict[str, float]]:

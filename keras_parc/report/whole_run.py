@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from keras_parc.data.sources import is_folder, num_examples, open_source
-from keras_parc.models.registry import TASKS
-from keras_parc.report.data_check import print_report
+from keras_parc.report.data_check import print_report, task_of_set
 from keras_parc.report.exporting import export_run
+from keras_parc.report.report import make_report
 from keras_parc.report.run import Run, is_run
 from keras_parc.support.text import printable
 from keras_parc.tasks.task import find_task
@@ -154,11 +154,10 @@ def train(
     if devices.host == 0:
         write_origin(run.folder, origin)
     if devices.host == 0 and export:
-        from keras_parc.report.report import make_report
-
         run = Run(run.folder)
         export_run(run, source, console)
-        make_report(run, data_dir=data_dir, console=console)
+        made = make_report(run, data_dir=data_dir, console=console)
+        console.print(printable(made["result"]), markup=False, highlight=False)
     return run
 
 
@@ -191,25 +190,8 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
             "set, or a recipe."
         )
     source = open_source(data, data_dir, None, task, **reading)
-    recipe = choosing.start_recipe(task or _task_of(source), model, weights)
+    recipe = choosing.start_recipe(task_of_set(source, task), model, weights)
     return dataclasses.replace(recipe, data=_stated(data), **reading), source
-
-
-def _task_of(source) -> str:
-    """The task that a data set has labels for."""
-    if is_folder(source):
-        return source.report.task
-    fitting = []
-    for task in TASKS:
-        try:
-            find_task(task).data.class_names(source)
-        except ValueError:
-            continue
-        fitting.append(task)
-    if len(fitting) == 1:
-        return fitting[0]
-    what = f"can be used for {' and '.join(fitting)}" if fitting else "has no labels we know"
-    raise ValueError(f"{source.name!r} {what}: say which with --task.")
 
 
 def _counts(recipe: Recipe, source) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_parc.data.augment.settings import PRESETS
-from keras_parc.models.registry import ModelEntry, find_model
+from keras_parc.models.registry import find_model
 from keras_parc.support.checks import unknown_name
 from keras_parc.support.machine import free_memory
 from keras_parc.tasks.task import find_task
@@ -25,7 +25,7 @@ FINE_TUNE = {
 }
 MODEL = "EfficientNetLite0"  # has weights that every package index serves
 LARGEST_BATCH = 32
-STEPS = 8  # of an epoch, at least, before the batch grows
+STEPS = 16  # of an epoch, at least, before the batch grows
 WARM_UP = 100  # steps, at most
 
 
@@ -46,7 +46,9 @@ def start_recipe(task: str, model: str | None, weights: str | None) -> Recipe:
         raise ValueError(f"{entry.name} is for {entry.task}, but the data has labels for {task}.")
     base = RECIPES[FINE_TUNE[task]]
     if weights is None:
-        weights = _default_weights(entry, task)
+        weights = next(
+            (n for n in ("imagenet", *entry.weight_names) if n in entry.weight_names), "none"
+        )
     size = base.size if task != entry.task else entry.input_size[0]
     recipe = with_size(dataclasses.replace(base, model=entry.key), size)
     recipe = dataclasses.replace(recipe, weights=stated(weights))
@@ -64,11 +66,6 @@ def stated(weights: str | os.PathLike) -> str:
         return ""
     path = Path(weights).expanduser()
     return str(path.absolute()) if path.exists() else os.fspath(weights)
-
-
-def _default_weights(entry: ModelEntry, task: str) -> str:
-    names = [preset.weights for preset in entry.all_presets]
-    return next((n for n in ("imagenet", *names) if n in names), "none")
 
 
 def with_size(recipe: Recipe, size: int) -> Recipe:

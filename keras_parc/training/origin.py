@@ -54,6 +54,8 @@ def origin_of(recipe: Recipe) -> Origin:
         if preset.weights == recipe.weights:
             trained = f"trained by {preset.trained_by} on {preset.data}, {preset.urls[0]}"
             return Origin(recipe.weights, trained, preset.licence)
+    if recipe.weights in entry.own_weights:
+        return Origin(recipe.weights, entry.own_weights[recipe.weights], "not stated")
     saved = saved_model(recipe.weights)
     if saved is None:
         return Origin(recipe.weights, f"as {entry.name} takes them")

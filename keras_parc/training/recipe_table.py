@@ -188,8 +188,10 @@ RECIPES: dict[str, Recipe] = {
             name="fine_tune_detection",
             size=320,
             sizes=(320,),
-            epochs=60,
-            patience=15,
+            # The heads begin with nothing, and boxes need more of the backbone than a class does.
+            freeze_epochs=2,
+            freeze_norm=False,
+            peak_rate=5e-4,
             options=DetectionOptions(augmentation=PRESETS["detection"]["light"]),
         ),
         dataclasses.replace(
