@@ -16,6 +16,7 @@ from keras_parc.report.exporting import export_run
 from keras_parc.report.report import make_report
 from keras_parc.report.run import Run, is_run
 from keras_parc.support.text import printable
+from keras_parc.tasks.labels import quoted
 from keras_parc.tasks.task import find_task
 from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
@@ -207,11 +208,22 @@ def _counts(recipe: Recipe, source) -> tuple[int, int]:
             "none can be made of so few images or with --validation 0. Expected two images a class "
             "or more."
         )
+    report = source.report if is_folder(source) else None
+    if recipe.task == "classification" and report and recipe.train_split in report.by_split:
+        seen = report.by_split[recipe.train_split]
+        if unseen := [name for name, count in report.classes.items() if count and not seen[name]]:
+            raise ValueError(
+                f"There are no images to learn from of {quoted(unseen)} in {recipe.data!r}: all "
+                "are in other splits. With --split-by folder a class needs several folders."
+            )
     return num_examples(source, recipe.train_split), classes
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a run."""
+    """Refuse a file, and a folder that holds something else than a run."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise ValueError(f"{str(there)!r} is a file: choose a folder for the run with --out.")
     if folder.is_dir() and not is_run(folder):
         others = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
         if others:

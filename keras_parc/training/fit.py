@@ -370,22 +370,34 @@ class _Run(keras.callbacks.Callback):
         return self.average
 
 
+def _flat(fields: dict) -> dict:
+    """Nested fields by the names of the inner ones, as in `augmentation.flip`."""
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            inner = _flat(value).items()
+            flat |= {k if name == "options" else f"{name}.{k}": v for k, v in inner}
+        else:
+            flat[name] = value
+    return flat
+
+
 def _check_recipe(out: Path, recipe: Recipe) -> None:
     """Refuse another run's folder."""
     path = out / "recipe.json"
     if not path.exists():
         return
     try:
-        found = dataclasses.asdict(Recipe.from_json(path.read_text(encoding="utf-8")))
+        found = _flat(dataclasses.asdict(Recipe.from_json(path.read_text(encoding="utf-8"))))
     except (ValueError, OSError) as error:
         raise ValueError(
             f"{str(path)!r} cannot be read. {error} Choose another folder for a new run."
         ) from error
-    wanted = dataclasses.asdict(recipe)
+    wanted = _flat(dataclasses.asdict(recipe))
     differing = [
-        f"{name} {found[name]!r} there, {wanted[name]!r} now"
-        for name in wanted
-        if found[name] != wanted[name]
+        f"{name} {found.get(name)!r} there, {wanted.get(name)!r} now"
+        for name in wanted | found
+        if found.get(name) != wanted.get(name)
     ]
     if differing:
         raise ValueError(

@@ -6,6 +6,7 @@ import math
 import pytest
 
 import small_training  # noqa: F401 (registers the model "small")
+from image_files import encoded, picture
 from keras_parc.models.registry import find_model
 from keras_parc.tasks.model_files import load_model
 from keras_parc.training import fit as fitting
@@ -122,3 +123,30 @@ def test_mistakes_end_in_one_line(run_cli, tiny_scenes, tmp_path, arguments, mes
     assert code == 2
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "message"),
+    [
+        ("x", ("--split-by", "folder"), "There are no images to learn from of"),
+        ("x", ("--show",), "--show prints a recipe: name one with --recipe."),
+        ("file", (), "file' is a file: choose a folder for the run with --out."),
+        ("file/run", (), "file' is a file: choose a folder for the run with --out."),
+    ],
+)
+def test_images_of_ones_own_are_refused_in_one_line(run_cli, tmp_path, out, options, message):
+    """Before anything is fetched or written."""
+    for name in ("cat", "dog"):  # a folder each: whole classes go to one side
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "photos" / name / f"{number}.png").write_bytes(
+                encoded(picture(number), "PNG")
+            )
+    (tmp_path / "file").write_text("mine")
+    code, output, errors = run_cli("train", tmp_path / "photos", "--out", tmp_path / out, *options)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert "Starting from" not in output
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "photos"]
+    assert (tmp_path / "file").read_text() == "mine"

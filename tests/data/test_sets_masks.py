@@ -173,7 +173,7 @@ def test_what_is_wrong_with_masks_is_counted(tmp_path):
             LABELMAP.replace("dog:10,200,10::\n", ""),
             "1.png: it has the number 2; expected 0 to 1",
         ),
-        (grey, "cat:0,0,0::\n", "black is a class"),
+        (grey, "cat:0,0,0::\n", "black is the background, call it so: background:0,0,0::;"),
     ],
 )
 def test_unknown_classes_are_refused(kind, labelmap, message, tmp_path):

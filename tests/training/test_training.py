@@ -370,6 +370,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_folders_that_do_not_fit_are_refused(whole, tmp_path):
     with pytest.raises(ValueError, match="holds a run of another recipe: epochs 2 there, 3 now"):
         run(whole, dataclasses.replace(SHORT, epochs=3))
+    options = dataclasses.replace(SHORT.options, short_side=48)  # that alone, not all options
+    with pytest.raises(ValueError, match=r"another recipe: short_side 32 there, 48 now\. Choose"):
+        run(whole, dataclasses.replace(SHORT, options=options))
     run(tmp_path, SHORT)
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(path.read_bytes()[:5000])

@@ -104,8 +104,9 @@ def mask_files(folder: Path) -> MaskFiles:
     first = labelmap.pop(BACKGROUND, (0, 0, 0))
     if first in labelmap.values():
         raise ValueError(
-            f"{folder / 'labelmap.txt'}: black is a class, and no colour is the {BACKGROUND}'s; "
-            f"name it, as in {BACKGROUND}:1,1,1::"
+            f"{folder / 'labelmap.txt'}: black is a class, and no colour is the {BACKGROUND}'s. If "
+            f"black is the background, call it so: {BACKGROUND}:0,0,0::; else name a colour that "
+            f"does not occur, as in {BACKGROUND}:1,1,1::"
         )
     names = [BACKGROUND, *labelmap]
     if len(names) > IGNORED:
