@@ -49,30 +49,29 @@ def presets() -> str:
     return table(head, rows)
 
 
-# What a demonstration measures, as its table says it.
+# What a report measures, as a table says it.
 MEASURES = {
-    "accuracy": "test accuracy",
+    "top1": "accuracy",
     "map": "mAP",
     "map50": "mAP at IoU 0.5",
-    "mean_iou": "mean IoU",
-    "agreement_with_keras": "agrees with Keras",
+    "miou": "mean IoU",
 }
 
 
 def demo(name: str) -> str:
+    """The table of a run, from a copy of its `report.json`."""
     report = json.loads((RESULTS / f"{name}.json").read_text())
-    measures, times = report["measures"], report["time_one_image_one_thread"]
+    names = [each for each in MEASURES if each in report["measures"]["int8"]]
     rows = []
-    for each, time in times.items():
-        megabytes = f"{report['bytes'][each] / 1e6:.2f} MB" if each in report["bytes"] else ""
-        shares = [f"{100 * report[measure][each]:.1f} %" for measure in measures]
-        rows.append([each, *shares, megabytes, f"{time['ratio']:.3f}"])
-    settings = report["settings"]
-    names = [MEASURES[measure] for measure in measures]
-    head = ["", *names, "size", "time of one image, relative"]
+    for model, measures in report["measures"].items():
+        shares = [f"{100 * measures[each]:.1f} %" for each in names]
+        megabytes = f"{report['bytes'][model] / 1e6:.2f} MB"
+        rows.append([model, *shares, megabytes, f"{report['latency'][model]['ratio']:.3f}"])
+    head = ["", *(MEASURES[each] for each in names), "size", "time of one image, relative"]
+    train = report["data"]["splits"]["train"]
     return (
-        f"{table(head, rows)}\n\n{report['seconds']:.0f} s in all on {report['machine']}: "
-        f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
+        f"{table(head, rows)}\n\nOn {report['images']} images of the split {report['split']!r}; "
+        f"{train} training images, {report['recipe']['epochs']} epochs. {report['machine']}."
     )
 
 

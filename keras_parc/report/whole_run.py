@@ -21,12 +21,10 @@ from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.origin import origin_of, write_origin
 from keras_parc.training.recipe import Recipe
+from keras_parc.training.recipe_table import DEMONSTRATIONS
 from keras_parc.training.recipes import find_recipe, override
 from keras_parc.training.train import open_data
 from keras_parc.training.train import train as train_recipe
-
-# The recipes that are written for one data set of our own.
-DEMONSTRATIONS = ("digit_scenes", "digit_scenes_detection", "digit_scenes_segmentation")
 
 
 def train(
@@ -163,7 +161,7 @@ def train(
 
 def recipe_of(data: str) -> str | None:
     """The recipe that is written for a data set of our own."""
-    return next((name for name in DEMONSTRATIONS if find_recipe(name).data == data), None)
+    return next((n for n in DEMONSTRATIONS.values() if find_recipe(n).data == data), None)
 
 
 def _stated(data: str | os.PathLike) -> str:

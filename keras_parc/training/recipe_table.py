@@ -203,3 +203,16 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+
+# For each task the recipe of its demonstration, and settings to see in a minute that all runs.
+DEMONSTRATIONS = {
+    "classification": "digit_scenes",
+    "detection": "digit_scenes_detection",
+    "segmentation": "digit_scenes_segmentation",
+}
+_SHORT = ("epochs=1", "warm_up_steps=1")
+QUICK = {
+    "classification": (*_SHORT, "model=parc_net_tiny", "data=digit_scenes/tiny"),
+    "detection": (*_SHORT, "data=digit_scenes/detect_tiny"),
+    "segmentation": (*_SHORT, "data=digit_scenes/detect_tiny"),
+}
