@@ -76,7 +76,7 @@ def train(
         epochs: Passes over the training images, at most.
         minutes: Time for the training; the number of epochs is fitted to it.
         batch: Images of a step. Default: by the memory and the number of images, at most 32.
-        augment: "none", "light" (the default), "medium", "strong" or "no_flip".
+        augment: "none", "light" (the default), "medium" (that of boxes), "strong" or "no_flip".
         freeze: Whether only the head learns.
         patience: Epochs without a better score after which training ends; 0: never.
         balanced: For a classifier: whether all classes weigh alike.

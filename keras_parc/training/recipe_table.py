@@ -192,13 +192,15 @@ RECIPES: dict[str, Recipe] = {
             freeze_epochs=2,
             freeze_norm=False,
             peak_rate=5e-4,
-            options=DetectionOptions(augmentation=PRESETS["detection"]["light"]),
+            options=DetectionOptions(augmentation=PRESETS["detection"]["medium"]),
         ),
         dataclasses.replace(
             _FINE_TUNE,
             name="fine_tune_segmentation",
             size=256,
             sizes=(256,),
+            freeze_epochs=2,
+            peak_rate=5e-4,
             options=SegmentationOptions(augmentation=PRESETS["segmentation"]["light"]),
         ),
     )
