@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 from rich.console import Console
 
 from keras_parc.data.sources import is_folder, num_examples, open_source
@@ -151,7 +152,12 @@ def train(
     )
     if devices.host == 0:
         write_origin(run.folder, origin)
-    if devices.host == 0 and export:
+    if devices.host == 0 and export and keras.config.backend() != "tensorflow":
+        console.print(
+            "Files and report are made on the TensorFlow backend: the same command with "
+            "KERAS_BACKEND=tensorflow makes them."
+        )
+    elif devices.host == 0 and export:
         run = Run(run.folder)
         export_run(run, source, console)
         made = make_report(run, data_dir=data_dir, console=console)
