@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md and tflite/README.md: `make readme`.
+"""Write the generated tables of README.md, tflite/README.md and a guide: `make readme`.
 
 The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
 copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
@@ -19,6 +19,7 @@ import training_tables
 from tables import RESULTS, size, table
 
 import keras_parc
+from experiments import few_images
 from experiments.paper import tables as paper_tables
 from experiments.paper.ablation import summary
 from experiments.paper.rows import MODELS
@@ -28,6 +29,7 @@ from keras_parc.support.files import read_rows
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
+GUIDE = ROOT / "docs/guides/your_own_images.md"
 
 
 def models() -> str:
@@ -75,6 +77,24 @@ def demo(name: str) -> str:
     )
 
 
+def few_images_table() -> str:
+    """Fine-tuning on the clip-art set, from `experiments/results/few_images.csv`."""
+    measures = {"top1": "accuracy", "map50": "mAP at IoU 0.5", "miou": "mean IoU"}
+    rows = [
+        [
+            row["task"],
+            row["model"],
+            f"{row['training_images']}, {row['test_images']}",
+            measures[row["measure"]],
+            f"{100 * float(row['value']):.1f} %",
+            f"{100 * float(row['low']):.1f} to {100 * float(row['high']):.1f} %",
+        ]
+        for row in read_rows(few_images.RESULTS)
+    ]
+    head = ["task", "model", "images to train, to test", "measure", "value", "95 % interval"]
+    return table(head, rows)
+
+
 def ablation() -> str:
     costs = read_costs(paper_tables.RESULTS / "costs.csv")
     results = read_rows(paper_tables.RESULTS / "ablation.csv")
@@ -98,6 +118,8 @@ TABLES = {
         "ablation": ablation,
     },
 }
+if GUIDE.is_file():
+    TABLES[GUIDE] = {"few_images": few_images_table}
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.
     TABLES[TFLITE_README] = {"runtimes": runtime_tables.runtimes}
 
