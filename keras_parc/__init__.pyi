@@ -46,6 +46,8 @@ from .models.ssd_lite import SSDParCNetS as SSDParCNetS
 from .models.ssd_lite import ssd_anchors as ssd_anchors
 from .models.ssd_losses import ssd_losses as ssd_losses
 from .models.ssd_losses import ssd_targets as ssd_targets
+from .report.run import Run as Run
+from .report.whole_run import train as train
 from .visualize import grad_cam as grad_cam
 from .weights.presets import Preset as Preset
 

@@ -136,6 +136,8 @@ def train(
     """
     if recipe is not None and recipe not in RECIPES:  # the models tell which others there are
         load_backend()
+    if show and recipe is None:
+        raise ValueError("--show prints a recipe: name one with --recipe.")
     if recipe is not None:
         changed = override(find_recipe(recipe), settings or ())
         if show:

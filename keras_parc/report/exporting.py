@@ -61,7 +61,12 @@ def calibration_of(run: Run, source) -> list[np.ndarray]:
 
     Returns:
         At most 200 images float32 `(height, width, 3)`, RGB 0..255.
+
+    Raises:
+        ValueError: More images are damaged than training would skip.
     """
+    from keras_parc.data.skipped import SkippedImages
+
     task, recipe = find_task(run.recipe.task), run.recipe
     batches = task.data.dataset(
         source,
@@ -69,6 +74,7 @@ def calibration_of(run: Run, source) -> list[np.ndarray]:
         training=False,
         batch=1,
         size=recipe.size,
+        skipped=SkippedImages(recipe.skip_limit),
         **task.learner.validation_options(recipe),
     )
     return [images[0] for images, _ in batches.take(CALIBRATION_IMAGES).as_numpy_iterator()]
