@@ -192,7 +192,9 @@ class _Run(keras.callbacks.Callback):
         facts, recipe = self.facts, self.recipe
         scores = [row[f"val_{self.learner.score}"] for row in facts.history]
         best = scores.index(max(scores)) + 1 if scores else 0  # the first of equals
-        lost = recipe.patience and facts.epoch - max(best, recipe.freeze_epochs) >= recipe.patience
+        # Where the head alone learns throughout, its epochs are those that count.
+        frozen = recipe.freeze_epochs if recipe.freeze_epochs < recipe.epochs else 0
+        lost = recipe.patience and facts.epoch - max(best, frozen) >= recipe.patience
         if lost and facts.epoch < recipe.epochs:
             self.console.print(f"No better score in {recipe.patience} epochs: this is the end.")
         return facts.epoch < recipe.epochs and not lost
