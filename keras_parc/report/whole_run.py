@@ -19,7 +19,7 @@ from keras_parc.support.text import printable
 from keras_parc.tasks.task import find_task
 from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
-from keras_parc.training.origin import origin_of, write_origin
+from keras_parc.training.origin import origin_of, read_origin
 from keras_parc.training.recipe import Recipe
 from keras_parc.training.recipes import find_recipe, override
 from keras_parc.training.train import open_data
@@ -106,6 +106,8 @@ def train(
     """
     console, run = console or Console(), Run(Path(out))
     _check_folder(run.folder)
+    if minutes is not None and (epochs or any(x.startswith("epochs=") for x in settings)):
+        raise ValueError("--time fits the epochs to it: give either --time or --epochs.")
     options = {
         "size": size,
         "epochs": epochs,
@@ -119,17 +121,23 @@ def train(
     reading = {name: value for name, value in reading.items() if value is not None}
     if is_run(run.folder):
         chosen = run.recipe
+        for name, there, now in (("recipe", chosen.name, recipe), ("task", chosen.task, task)):
+            if now not in (None, there):
+                raise ValueError(
+                    f"The run in {str(run.folder)!r} has the {name} {there!r}, not {now!r}: choose "
+                    "another folder."
+                )
         stated = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        stated |= {"weights": weights and choosing.stated(weights)} | reading
+        stated |= {"weights": weights and choosing.stated(weights, chosen.model)} | reading
         chosen = dataclasses.replace(chosen, **{k: v for k, v in stated.items() if v is not None})
-        chosen = override(choosing.with_options(chosen, **options), settings)
+        chosen = _changed(chosen, options, settings)
         if chosen == run.recipe and (run.folder / "report.json").is_file():
             console.print(f"The run in {printable(str(run.folder))!r} is finished.", markup=False)
             return run
         source = open_data(chosen, data_dir)
     else:
         chosen, source = _new_recipe(data, recipe, task, model, weights, reading, data_dir)
-        chosen = override(choosing.with_options(chosen, **options), settings)
+        chosen = _changed(chosen, options, settings)
         source = source or open_data(chosen, data_dir)
         if chosen.name in choosing.FINE_TUNE.values():
             images, classes = _counts(chosen, source)
@@ -140,7 +148,7 @@ def train(
     if devices.host == 0:
         if is_folder(source):
             print_report(source.report, console)
-        origin = origin_of(chosen)
+        origin = read_origin(run.folder) or origin_of(chosen)
         console.print(printable(origin.said), markup=False, highlight=False)
     train_recipe(
         chosen,
@@ -151,14 +159,17 @@ def train(
         checkpoint_steps=checkpoint_steps,
         console=console,
     )
-    if devices.host == 0:
-        write_origin(run.folder, origin)
     if devices.host == 0 and export:
         run = Run(run.folder)
         export_run(run, source, console)
         made = make_report(run, data_dir=data_dir, console=console)
         console.print(printable(made["result"]), markup=False, highlight=False)
     return run
+
+
+def _changed(recipe: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe with what a user said: `settings` have the last word, and the options know them."""
+    return override(choosing.with_options(override(recipe, settings), **options), settings)
 
 
 def recipe_of(data: str) -> str | None:
@@ -181,7 +192,8 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
         if task not in (None, recipe.task):
             raise ValueError(f"The recipe {name!r} is for {recipe.task}, not for {task}.")
         changes = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        changes |= {"weights": weights and choosing.stated(weights)} | reading
+        changes |= {"weights": weights and choosing.stated(weights, model or recipe.model)}
+        changes |= reading
         changes = {k: v for k, v in changes.items() if v is not None}
         return dataclasses.replace(recipe, **changes), None
     if data is None:

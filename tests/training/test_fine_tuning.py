@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import staged_model  # noqa: F401 (registers the model "staged")
 from rich.console import Console
 
-import staged_model  # noqa: F401 (registers the model "staged")
 from keras_parc.tasks.classification.options import ClassificationOptions
 from keras_parc.tasks.classification.training import ClassificationLearner
 from keras_parc.training import fit as fitting
