@@ -168,7 +168,7 @@ def train(
 
 
 def _changed(recipe: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Recipe:
-    """The recipe with what a user said: `settings` have the last word, and the options know them."""
+    """The recipe with what a user said; options see the settings, which have the last word."""
     return override(choosing.with_options(override(recipe, settings), **options), settings)
 
 
@@ -213,7 +213,13 @@ def _counts(recipe: Recipe, source) -> tuple[int, int]:
         raise ValueError(
             f"There is one class only in {recipe.data!r}: a classifier needs two or more."
         )
-    if recipe.validation_split not in source.info.splits:
+    if recipe.validation_split.partition("[")[0] not in source.info.splits:
+        if not is_folder(source):
+            raise ValueError(
+                f"{recipe.data!r} has no split {recipe.validation_split!r} to measure on, but "
+                f"{' and '.join(source.info.splits)}: choose with --set validation_split=, such as "
+                "test, or train[80%:] with --set train_split=train[:80%]."
+            )
         raise ValueError(
             f"There are no images to measure on in {recipe.data!r}: no validation split, and "
             "none can be made of so few images or with --validation 0. Expected two images a class "

@@ -221,7 +221,14 @@ def test_a_set_of_tfds(tiny_scenes, tmp_path):
     options = {"data_dir": tiny_scenes, "epochs": 1, "settings": splits, "export": False}
     with pytest.raises(ValueError, match="say --task"):
         train("digit_scenes/tiny", tmp_path / "run", **options)
-    run, _ = train("digit_scenes/tiny", tmp_path / "run", task="classification", **options)
+    options["task"] = "classification"
+    with pytest.raises(ValueError, match="no split 'dev' to measure on, but .*train"):
+        train(
+            "digit_scenes/tiny",
+            tmp_path / "run",
+            **options | {"settings": ["validation_split=dev"]},
+        )
+    run, _ = train("digit_scenes/tiny", tmp_path / "run", **options)
     assert run.recipe.data == "digit_scenes/tiny"
     assert run.labels == [str(digit) for digit in range(10)]
 
