@@ -213,13 +213,16 @@ def _counts(recipe: Recipe, source) -> tuple[int, int]:
         raise ValueError(
             f"There is one class only in {recipe.data!r}: a classifier needs two or more."
         )
-    if recipe.validation_split.partition("[")[0] not in source.info.splits:
-        if not is_folder(source):
+    splits = source.info.splits
+    made = is_folder(source) and recipe.train_split in splits  # one of validation, where it can be
+    for split, use in ((recipe.train_split, "learn from"), (recipe.validation_split, "measure on")):
+        if split.partition("[")[0] not in splits and not made:
             raise ValueError(
-                f"{recipe.data!r} has no split {recipe.validation_split!r} to measure on, but "
-                f"{' and '.join(source.info.splits)}: choose with --set validation_split=, such as "
-                "test, or train[80%:] with --set train_split=train[:80%]."
+                f"{recipe.data!r} has no split {split!r} to {use}, but {' and '.join(splits)}: "
+                "choose with --set train_split= and --set validation_split=, such as train[:80%] "
+                "and train[80%:]."
             )
+    if recipe.validation_split.partition("[")[0] not in splits:
         raise ValueError(
             f"There are no images to measure on in {recipe.data!r}: no validation split, and "
             "none can be made of so few images or with --validation 0. Expected two images a class "

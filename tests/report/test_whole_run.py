@@ -216,21 +216,28 @@ def test_a_trial_tells_how_long_an_epoch_takes(photos, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_set_of_tfds(tiny_scenes, tmp_path):
+def test_a_set_of_tfds(tiny_scenes, tmp_path, monkeypatch):
+    """Up to the training, which knows no difference."""
+    seen = []
+    monkeypatch.setattr(whole_run, "train_recipe", lambda recipe, *_, **__: seen.append(recipe))
     splits = ["train_split=train[:32]", "validation_split=validation[:16]"]
-    options = {"data_dir": tiny_scenes, "epochs": 1, "settings": splits, "export": False}
+    options = {"data_dir": tiny_scenes, "settings": splits, "export": False}
     with pytest.raises(ValueError, match="say --task"):
         train("digit_scenes/tiny", tmp_path / "run", **options)
     options["task"] = "classification"
-    with pytest.raises(ValueError, match="no split 'dev' to measure on, but .*train"):
-        train(
-            "digit_scenes/tiny",
-            tmp_path / "run",
-            **options | {"settings": ["validation_split=dev"]},
-        )
-    run, _ = train("digit_scenes/tiny", tmp_path / "run", **options)
-    assert run.recipe.data == "digit_scenes/tiny"
-    assert run.labels == [str(digit) for digit in range(10)]
+    train("digit_scenes/tiny", tmp_path / "run", **options)
+    assert (seen[0].data, seen[0].batch, seen[0].name) == ("digit_scenes/tiny", 2, "fine_tune")
+    for split in ("train", "validation"):
+        options["settings"] = [f"{split}_split=dev"]
+        with pytest.raises(ValueError, match=r"no split 'dev' to (learn|measure).*train and val"):
+            train("digit_scenes/tiny", tmp_path / "run", **options)
+
+
+def test_a_folder_of_a_test_split_only(tmp_path):
+    staged_model.pictures(tmp_path / "data" / "test", {"red": 3, "blue": 3})
+    with pytest.raises(ValueError, match="no split 'train' to learn from, but test: choose with"):
+        train(tmp_path / "data", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_run_and_their_licence_outlive_it(finished, photos, tmp_path):
