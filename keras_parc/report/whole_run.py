@@ -131,7 +131,8 @@ def train(
         stated |= {"weights": weights and choosing.stated(weights, chosen.model)} | reading
         chosen = dataclasses.replace(chosen, **{k: v for k, v in stated.items() if v is not None})
         chosen = _changed(chosen, options, settings)
-        if chosen == run.recipe and (run.folder / "report.json").is_file():
+        last = run.folder / ("report.json" if export else "result.json")  # what is written last
+        if chosen == run.recipe and last.is_file():
             console.print(f"The run in {printable(str(run.folder))!r} is finished.", markup=False)
             return run
         source = open_data(chosen, data_dir)

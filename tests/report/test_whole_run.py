@@ -59,7 +59,7 @@ def test_all_files_are_there_and_say_the_classes(finished, photos):
 def test_the_same_call_on_a_finished_run_does_nothing(finished, photos):
     run, _ = finished
     before = contents(run.folder)
-    for options in ({}, {"epochs": None, "model": None}):
+    for options in ({}, {"epochs": None, "model": None}, {"export": False}):
         _, said = train(photos, run.folder, **options)
         assert "is finished" in said
         assert contents(run.folder) == before
@@ -249,7 +249,36 @@ def test_weights_of_another_run_and_their_licence_outlive_it(finished, photos, t
     run, said = train(photos, tmp_path / "second", weights=first, export=False, epochs=1)
     assert "from Someone; licence: CC-BY-4.0" in " ".join(said.split())
     shutil.rmtree(first)
-    (tmp_path / "second" / "model.keras").unlink()
+    (tmp_path / "second" / "result.json").unlink()  # as if it had been stopped
     _, said = train(None, tmp_path / "second", model=None, epochs=None, export=False)
     assert "from Someone; licence: CC-BY-4.0" in " ".join(said.split())
     assert json.loads((run.folder / "weights.json").read_text())["licence"] == "CC-BY-4.0"
+
+
+def test_other_images_are_not_gone_on_with(photos, tmp_path, monkeypatch):
+    """The order of the images would be another: no longer the run that began."""
+    shutil.copytree(photos, tmp_path / "photos")
+    after = fitting._Run.on_train_batch_end
+
+    def terminate(self, *arguments, **keywords):
+        self.terminated = True
+        after(self, *arguments, **keywords)
+
+    options = {"batch": 9, "validation": 0.25, "export": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting._Run, "on_train_batch_end", terminate)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "photos", tmp_path / "run", **options)
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    before = contents(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        train(None, tmp_path / "run", export=False)
+    for number in range(4):
+        (tmp_path / "moved" / "red" / f"red{number:03d}.png").unlink()
+    (tmp_path / "moved").rename(tmp_path / "photos")
+    with pytest.raises(ValueError, match="began with 27 training images, the data now has 24"):
+        train(None, tmp_path / "run", export=False)
+    after = contents(tmp_path / "run")
+    assert {k: v for k, v in after.items() if k.name != ".lock"} == {
+        k: v for k, v in before.items() if k.name != ".lock"
+    }
