@@ -20,7 +20,7 @@ from keras_parc.support.text import printable
 from keras_parc.tasks.task import find_task
 from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
-from keras_parc.training.origin import origin_of, write_origin
+from keras_parc.training.origin import origin_of, read_origin
 from keras_parc.training.recipe import Recipe
 from keras_parc.training.recipe_table import DEMONSTRATIONS
 from keras_parc.training.recipes import find_recipe, override
@@ -105,6 +105,8 @@ def train(
     """
     console, run = console or Console(), Run(Path(out))
     _check_folder(run.folder)
+    if minutes is not None and (epochs or any(x.startswith("epochs=") for x in settings)):
+        raise ValueError("--time fits the epochs to it: give either --time or --epochs.")
     options = {
         "size": size,
         "epochs": epochs,
@@ -118,17 +120,24 @@ def train(
     reading = {name: value for name, value in reading.items() if value is not None}
     if is_run(run.folder):
         chosen = run.recipe
+        for name, there, now in (("recipe", chosen.name, recipe), ("task", chosen.task, task)):
+            if now not in (None, there):
+                raise ValueError(
+                    f"The run in {str(run.folder)!r} has the {name} {there!r}, not {now!r}: choose "
+                    "another folder."
+                )
         stated = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        stated |= {"weights": weights and choosing.stated(weights)} | reading
+        stated |= {"weights": weights and choosing.stated(weights, chosen.model)} | reading
         chosen = dataclasses.replace(chosen, **{k: v for k, v in stated.items() if v is not None})
-        chosen = override(choosing.with_options(chosen, **options), settings)
-        if chosen == run.recipe and (run.folder / "report.json").is_file():
+        chosen = _changed(chosen, options, settings)
+        last = run.folder / ("report.json" if export else "result.json")  # what is written last
+        if chosen == run.recipe and last.is_file():
             console.print(f"The run in {printable(str(run.folder))!r} is finished.", markup=False)
             return run
         source = open_data(chosen, data_dir)
     else:
         chosen, source = _new_recipe(data, recipe, task, model, weights, reading, data_dir)
-        chosen = override(choosing.with_options(chosen, **options), settings)
+        chosen = _changed(chosen, options, settings)
         source = source or open_data(chosen, data_dir)
         if chosen.name in choosing.FINE_TUNE.values():
             images, classes = _counts(chosen, source)
@@ -139,7 +148,7 @@ def train(
     if devices.host == 0:
         if is_folder(source):
             print_report(source.report, console)
-        origin = origin_of(chosen)
+        origin = read_origin(run.folder) or origin_of(chosen)
         console.print(printable(origin.said), markup=False, highlight=False)
     train_recipe(
         chosen,
@@ -150,6 +159,7 @@ def train(
         checkpoint_steps=checkpoint_steps,
         console=console,
     )
+<<<<<<< HEAD
     if devices.host == 0:
         write_origin(run.folder, origin)
     if devices.host == 0 and export and keras.config.backend() != "tensorflow":
@@ -158,11 +168,19 @@ def train(
             "KERAS_BACKEND=tensorflow makes them."
         )
     elif devices.host == 0 and export:
+=======
+    if devices.host == 0 and export:
+>>>>>>> h-break
         run = Run(run.folder)
         export_run(run, source, console)
         made = make_report(run, data_dir=data_dir, console=console)
         console.print(printable(made["result"]), markup=False, highlight=False)
     return run
+
+
+def _changed(recipe: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe with what a user said; options see the settings, which have the last word."""
+    return override(choosing.with_options(override(recipe, settings), **options), settings)
 
 
 def recipe_of(data: str) -> str | None:
@@ -185,7 +203,8 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
         if task not in (None, recipe.task):
             raise ValueError(f"The recipe {name!r} is for {recipe.task}, not for {task}.")
         changes = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        changes |= {"weights": weights and choosing.stated(weights)} | reading
+        changes |= {"weights": weights and choosing.stated(weights, model or recipe.model)}
+        changes |= reading
         changes = {k: v for k, v in changes.items() if v is not None}
         return dataclasses.replace(recipe, **changes), None
     if data is None:
@@ -205,7 +224,16 @@ def _counts(recipe: Recipe, source) -> tuple[int, int]:
         raise ValueError(
             f"There is one class only in {recipe.data!r}: a classifier needs two or more."
         )
-    if recipe.validation_split not in source.info.splits:
+    splits = source.info.splits
+    made = is_folder(source) and recipe.train_split in splits  # one of validation, where it can be
+    for split, use in ((recipe.train_split, "learn from"), (recipe.validation_split, "measure on")):
+        if split.partition("[")[0] not in splits and not made:
+            raise ValueError(
+                f"{recipe.data!r} has no split {split!r} to {use}, but {' and '.join(splits)}: "
+                "choose with --set train_split= and --set validation_split=, such as train[:80%] "
+                "and train[80%:]."
+            )
+    if recipe.validation_split.partition("[")[0] not in splits:
         raise ValueError(
             f"There are no images to measure on in {recipe.data!r}: no validation split, and "
             "none can be made of so few images or with --validation 0. Expected two images a class "
