@@ -159,18 +159,12 @@ def train(
         checkpoint_steps=checkpoint_steps,
         console=console,
     )
-<<<<<<< HEAD
-    if devices.host == 0:
-        write_origin(run.folder, origin)
     if devices.host == 0 and export and keras.config.backend() != "tensorflow":
         console.print(
             "Files and report are made on the TensorFlow backend: the same command with "
             "KERAS_BACKEND=tensorflow makes them."
         )
     elif devices.host == 0 and export:
-=======
-    if devices.host == 0 and export:
->>>>>>> h-break
         run = Run(run.folder)
         export_run(run, source, console)
         made = make_report(run, data_dir=data_dir, console=console)
