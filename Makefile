@@ -12,7 +12,7 @@ TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
   notebooks lock clean
 
 demo: $(VENV)/.installed
-	$(BIN)/keras-parc demo --out report
+	$(BIN)/keras-parc train digit_scenes/small --out report
 
 # All that guards correctness.
 test: $(VENV)/.installed lint

@@ -84,28 +84,33 @@ def paste(
     return [left, top, piece.width, piece.height]
 
 
-def make(clip_art: Path, photos: Path, out: Path, seed: int = 0) -> None:
+def make(
+    pieces: dict[str, list[Image.Image]],
+    photos: dict[str, list[Image.Image]],
+    out: Path,
+    counts: dict[str, int],
+    rng: np.random.Generator,
+) -> None:
     """Write `classes/`, `boxes/` and `masks/`, a data set for each task.
 
     Args:
-        clip_art: Folder of the package's PNG files.
-        photos: Folder of photographs.
+        pieces: Objects by class.
+        photos: Backgrounds by split.
         out: Where to write.
-        seed: Of everything that is drawn.
+        counts: Images of each split and task.
+        rng: Of everything that is drawn.
     """
-    rng = np.random.default_rng(seed)
-    pieces, scenes = objects(clip_art, rng), photographs(photos)
-    names = list(CLASSES)
-    for split, count in COUNTS.items():
+    names = list(pieces)
+    for split, count in counts.items():
         coco = {"images": [], "annotations": [], "categories": []}
         coco["categories"] = [{"id": n, "name": name} for n, name in enumerate(names, 1)]
         for number in range(count):
             name = names[number % len(names)]
-            scene, mask = background(scenes[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
+            scene, mask = background(photos[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
             own = pieces[name]
             paste(scene, mask, own[rng.integers(len(own))], 0, rng)
             save(scene, out / "classes" / split / name / f"{number:03d}.jpg")
-            scene, mask = background(scenes[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
+            scene, mask = background(photos[split], rng), np.zeros((HEIGHT, WIDTH), "uint8")
             for _ in range(rng.integers(1, 4)):
                 label = int(rng.integers(len(names)))
                 own = pieces[names[label]]
@@ -136,4 +141,6 @@ if __name__ == "__main__":
     parser.add_argument("--clip-art", type=Path, default=Path("/usr/share/openclipart/png"))
     parser.add_argument("--photos", type=Path, required=True)
     chosen = parser.parse_args()
-    make(chosen.clip_art, chosen.photos, chosen.out)
+    generator = np.random.default_rng(0)
+    drawn = objects(chosen.clip_art, generator)
+    make(drawn, photographs(chosen.photos), chosen.out, COUNTS, generator)

@@ -74,7 +74,7 @@ def test_imports_go_down(path):
         "def f():\n    from keras_parc.tasks import task",
         "import keras_parc",
         "import importlib\nimportlib.import_module(f'keras_parc.tasks.{1}')",
-        "from ..report import demo",
+        "from ..report import run",
     ],
 )
 def test_an_import_that_goes_up_is_found(source):

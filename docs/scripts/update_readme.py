@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md and tflite/README.md: `make readme`.
+"""Write the generated tables of README.md, tflite/README.md and a guide: `make readme`.
 
 The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
 copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
@@ -19,6 +19,7 @@ import training_tables
 from tables import RESULTS, size, table
 
 import keras_parc
+from experiments import few_images
 from experiments.paper import tables as paper_tables
 from experiments.paper.ablation import summary
 from experiments.paper.rows import MODELS
@@ -28,6 +29,7 @@ from keras_parc.support.files import read_rows
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
+GUIDE = ROOT / "docs/guides/your_own_images.md"
 
 
 def models() -> str:
@@ -49,31 +51,48 @@ def presets() -> str:
     return table(head, rows)
 
 
-# What a demonstration measures, as its table says it.
+# What a report measures, as a table says it.
 MEASURES = {
-    "accuracy": "test accuracy",
+    "top1": "accuracy",
     "map": "mAP",
     "map50": "mAP at IoU 0.5",
-    "mean_iou": "mean IoU",
-    "agreement_with_keras": "agrees with Keras",
+    "miou": "mean IoU",
 }
 
 
 def demo(name: str) -> str:
+    """The table of a run, from a copy of its `report.json`."""
     report = json.loads((RESULTS / f"{name}.json").read_text())
-    measures, times = report["measures"], report["time_one_image_one_thread"]
+    names = [each for each in MEASURES if each in report["measures"]["int8"]]
     rows = []
-    for each, time in times.items():
-        megabytes = f"{report['bytes'][each] / 1e6:.2f} MB" if each in report["bytes"] else ""
-        shares = [f"{100 * report[measure][each]:.1f} %" for measure in measures]
-        rows.append([each, *shares, megabytes, f"{time['ratio']:.3f}"])
-    settings = report["settings"]
-    names = [MEASURES[measure] for measure in measures]
-    head = ["", *names, "size", "time of one image, relative"]
+    for model, measures in report["measures"].items():
+        shares = [f"{100 * measures[each]:.1f} %" for each in names]
+        megabytes = f"{report['bytes'][model] / 1e6:.2f} MB"
+        rows.append([model, *shares, megabytes, f"{report['latency'][model]['ratio']:.3f}"])
+    head = ["", *(MEASURES[each] for each in names), "size", "time of one image, relative"]
+    train = report["data"]["splits"]["train"]
     return (
-        f"{table(head, rows)}\n\n{report['seconds']:.0f} s in all on {report['machine']}: "
-        f"{settings['train_scenes']} training scenes, {settings['epochs']} epochs."
+        f"{table(head, rows)}\n\nOn {report['images']} images of the split {report['split']!r}; "
+        f"{train} training images, {report['recipe']['epochs']} epochs. {report['machine']}."
     )
+
+
+def few_images_table() -> str:
+    """Fine-tuning on the clip-art set, from `experiments/results/few_images.csv`."""
+    measures = {"top1": "accuracy", "map50": "mAP at IoU 0.5", "miou": "mean IoU"}
+    rows = [
+        [
+            row["task"],
+            row["model"],
+            f"{row['training_images']}, {row['test_images']}",
+            measures[row["measure"]],
+            f"{100 * float(row['value']):.1f} %",
+            f"{100 * float(row['low']):.1f} to {100 * float(row['high']):.1f} %",
+        ]
+        for row in read_rows(few_images.RESULTS)
+    ]
+    head = ["task", "model", "images to train, to test", "measure", "value", "95 % interval"]
+    return table(head, rows)
 
 
 def ablation() -> str:
@@ -99,6 +118,8 @@ TABLES = {
         "ablation": ablation,
     },
 }
+if GUIDE.is_file():
+    TABLES[GUIDE] = {"few_images": few_images_table}
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.
     TABLES[TFLITE_README] = {"runtimes": runtime_tables.runtimes}
 

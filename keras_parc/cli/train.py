@@ -92,7 +92,7 @@ def train(
             "augmentation",
             tuple(PRESETS["classification"]),
             help="What is done to training images; no_flip: for text, left and right. Default: "
-            "light.",
+            "light, for boxes medium.",
         ),
     ] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Only the head learns.")] = False,

@@ -190,7 +190,7 @@ def _imagenet(row: Application, include_top: bool, options: Mapping[str, Any]) -
             f"`weights={IMAGENET!r}`: Keras' weights of {row.name} cannot be had: "
             f"{one_line(str(error))}. Put the file into $KERAS_HOME/models, by default "
             "~/.keras/models, take EfficientNetLite0, whose weights come from the Python package "
-            "index, or start without (`weights=None`)."
+            "index, or start without (`weights=None`, --weights none)."
         ) from error
     finally:
         socket.setdefaulttimeout(before)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 from rich.console import Console
 
 from keras_parc.data.sources import is_folder, num_examples, open_source
@@ -20,14 +21,12 @@ from keras_parc.tasks.labels import quoted
 from keras_parc.tasks.task import find_task
 from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
-from keras_parc.training.origin import origin_of, write_origin
+from keras_parc.training.origin import origin_of, read_origin
 from keras_parc.training.recipe import Recipe
+from keras_parc.training.recipe_table import DEMONSTRATIONS
 from keras_parc.training.recipes import find_recipe, override
 from keras_parc.training.train import open_data
 from keras_parc.training.train import train as train_recipe
-
-# The recipes that are written for one data set of our own.
-DEMONSTRATIONS = ("digit_scenes", "digit_scenes_detection", "digit_scenes_segmentation")
 
 
 def train(
@@ -79,7 +78,7 @@ def train(
         epochs: Passes over the training images, at most.
         minutes: Time for the training; the number of epochs is fitted to it.
         batch: Images of a step. Default: by the memory and the number of images, at most 32.
-        augment: "none", "light" (the default), "medium", "strong" or "no_flip".
+        augment: "none", "light" (the default), "medium" (that of boxes), "strong" or "no_flip".
         freeze: Whether only the head learns.
         patience: Epochs without a better score after which training ends; 0: never.
         balanced: For a classifier: whether all classes weigh alike.
@@ -107,6 +106,8 @@ def train(
     """
     console, run = console or Console(), Run(Path(out))
     _check_folder(run.folder)
+    if minutes is not None and (epochs or any(x.startswith("epochs=") for x in settings)):
+        raise ValueError("--time fits the epochs to it: give either --time or --epochs.")
     options = {
         "size": size,
         "epochs": epochs,
@@ -120,17 +121,24 @@ def train(
     reading = {name: value for name, value in reading.items() if value is not None}
     if is_run(run.folder):
         chosen = run.recipe
+        for name, there, now in (("recipe", chosen.name, recipe), ("task", chosen.task, task)):
+            if now not in (None, there):
+                raise ValueError(
+                    f"The run in {str(run.folder)!r} has the {name} {there!r}, not {now!r}: choose "
+                    "another folder."
+                )
         stated = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        stated |= {"weights": weights and choosing.stated(weights)} | reading
+        stated |= {"weights": weights and choosing.stated(weights, chosen.model)} | reading
         chosen = dataclasses.replace(chosen, **{k: v for k, v in stated.items() if v is not None})
-        chosen = override(choosing.with_options(chosen, **options), settings)
-        if chosen == run.recipe and (run.folder / "report.json").is_file():
+        chosen = _changed(chosen, options, settings)
+        last = run.folder / ("report.json" if export else "result.json")  # what is written last
+        if chosen == run.recipe and last.is_file():
             console.print(f"The run in {printable(str(run.folder))!r} is finished.", markup=False)
             return run
         source = open_data(chosen, data_dir)
     else:
         chosen, source = _new_recipe(data, recipe, task, model, weights, reading, data_dir)
-        chosen = override(choosing.with_options(chosen, **options), settings)
+        chosen = _changed(chosen, options, settings)
         source = source or open_data(chosen, data_dir)
         if chosen.name in choosing.FINE_TUNE.values():
             images, classes = _counts(chosen, source)
@@ -141,7 +149,7 @@ def train(
     if devices.host == 0:
         if is_folder(source):
             print_report(source.report, console)
-        origin = origin_of(chosen)
+        origin = read_origin(run.folder) or origin_of(chosen)
         console.print(printable(origin.said), markup=False, highlight=False)
     train_recipe(
         chosen,
@@ -152,9 +160,12 @@ def train(
         checkpoint_steps=checkpoint_steps,
         console=console,
     )
-    if devices.host == 0:
-        write_origin(run.folder, origin)
-    if devices.host == 0 and export:
+    if devices.host == 0 and export and keras.config.backend() != "tensorflow":
+        console.print(
+            "Files and report are made on the TensorFlow backend: the same command with "
+            "KERAS_BACKEND=tensorflow makes them."
+        )
+    elif devices.host == 0 and export:
         run = Run(run.folder)
         export_run(run, source, console)
         made = make_report(run, data_dir=data_dir, console=console)
@@ -162,9 +173,14 @@ def train(
     return run
 
 
+def _changed(recipe: Recipe, options: dict[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe with what a user said; options see the settings, which have the last word."""
+    return override(choosing.with_options(override(recipe, settings), **options), settings)
+
+
 def recipe_of(data: str) -> str | None:
     """The recipe that is written for a data set of our own."""
-    return next((name for name in DEMONSTRATIONS if find_recipe(name).data == data), None)
+    return next((n for n in DEMONSTRATIONS.values() if find_recipe(n).data == data), None)
 
 
 def _stated(data: str | os.PathLike) -> str:
@@ -182,7 +198,8 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
         if task not in (None, recipe.task):
             raise ValueError(f"The recipe {name!r} is for {recipe.task}, not for {task}.")
         changes = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        changes |= {"weights": weights and choosing.stated(weights)} | reading
+        changes |= {"weights": weights and choosing.stated(weights, model or recipe.model)}
+        changes |= reading
         changes = {k: v for k, v in changes.items() if v is not None}
         return dataclasses.replace(recipe, **changes), None
     if data is None:
@@ -202,7 +219,16 @@ def _counts(recipe: Recipe, source) -> tuple[int, int]:
         raise ValueError(
             f"There is one class only in {recipe.data!r}: a classifier needs two or more."
         )
-    if recipe.validation_split not in source.info.splits:
+    splits = source.info.splits
+    made = is_folder(source) and recipe.train_split in splits  # one of validation, where it can be
+    for split, use in ((recipe.train_split, "learn from"), (recipe.validation_split, "measure on")):
+        if split.partition("[")[0] not in splits and not made:
+            raise ValueError(
+                f"{recipe.data!r} has no split {split!r} to {use}, but {' and '.join(splits)}: "
+                "choose with --set train_split= and --set validation_split=, such as train[:80%] "
+                "and train[80%:]."
+            )
+    if recipe.validation_split.partition("[")[0] not in splits:
         raise ValueError(
             f"There are no images to measure on in {recipe.data!r}: no validation split, and "
             "none can be made of so few images or with --validation 0. Expected two images a class "

@@ -36,7 +36,6 @@ class Task:
         predict: `predict(model, paths, names, *, input_range)`: a `Prediction` for each image.
         predict_options: What `predict` takes beyond that.
         columns: The head of the table of predictions, for a number of guesses.
-        demo: The task's part of the demonstration.
 
     Example:
         >>> find_task("segmentation").columns(3)
@@ -52,7 +51,6 @@ class Task:
     predict: Callable[..., list[Prediction]]
     predict_options: tuple[str, ...]
     columns: Callable[[int], list[str]]
-    demo: type
 
 
 def find_task(name: str) -> Task:

@@ -51,7 +51,7 @@ def start_recipe(task: str, model: str | None, weights: str | None) -> Recipe:
         )
     size = base.size if task != entry.task else entry.input_size[0]
     recipe = with_size(dataclasses.replace(base, model=entry.key), size)
-    recipe = dataclasses.replace(recipe, weights=stated(weights))
+    recipe = dataclasses.replace(recipe, weights=stated(weights, entry.key))
     return recipe if recipe.weights else dataclasses.replace(recipe, **FROM_NOTHING)
 
 
@@ -60,10 +60,12 @@ def key_of(model: str) -> str:
     return find_model(model).key
 
 
-def stated(weights: str | os.PathLike) -> str:
+def stated(weights: str | os.PathLike, model: str) -> str:
     """Weights as a recipe holds them: a file or folder by its whole path."""
     if weights == "none":
         return ""
+    if weights in find_model(model).weight_names:  # whatever files there are
+        return os.fspath(weights)
     path = Path(weights).expanduser()
     return str(path.absolute()) if path.exists() else os.fspath(weights)
 
@@ -130,7 +132,6 @@ def fitted(recipe: Recipe, images: int, classes: int, batch: int | None = None) 
         fits = 0.5 * free_memory() / image_bytes(learner.averaged(), recipe.size)
         most = max(1, min(LARGEST_BATCH, fits, images / STEPS))
         batch = 2 ** int(math.log2(most))
-    batch = min(batch, images)
     steps = max(1, images // batch)
     return dataclasses.replace(recipe, batch=batch, warm_up_steps=min(WARM_UP, 2 * steps))
 

@@ -56,6 +56,7 @@ class _Facts:
     logs: dict | None = None  # of the epoch, once its last step is done
     history: list[dict] = field(default_factory=list)
     best: list[dict] = field(default_factory=list)  # epoch and score, best first
+    examples: int | None = None  # of the training set
 
 
 def fit(
@@ -156,7 +157,12 @@ class _Run(keras.callbacks.Callback):
         self.checkpoint = out / "checkpoint.npz"
         self.examples, self.checkpoint_steps, self.console = examples, checkpoint_steps, console
         self.steps = [len(self.plan(epoch)) for epoch in range(recipe.epochs)]
-        self.facts, self.metrics, self.writer, self.terminated = _Facts(), [], None, False
+        self.facts, self.metrics, self.writer, self.terminated = (
+            _Facts(examples=examples),
+            [],
+            None,
+            False,
+        )
         self.schedule, frozen = self.phase()
         start = not self.checkpoint.exists()
         self.trained = training_model(
@@ -192,7 +198,9 @@ class _Run(keras.callbacks.Callback):
         facts, recipe = self.facts, self.recipe
         scores = [row[f"val_{self.learner.score}"] for row in facts.history]
         best = scores.index(max(scores)) + 1 if scores else 0  # the first of equals
-        lost = recipe.patience and facts.epoch - max(best, recipe.freeze_epochs) >= recipe.patience
+        # Where the head alone learns throughout, its epochs are those that count.
+        frozen = recipe.freeze_epochs if recipe.freeze_epochs < recipe.epochs else 0
+        lost = recipe.patience and facts.epoch - max(best, frozen) >= recipe.patience
         if lost and facts.epoch < recipe.epochs:
             self.console.print(f"No better score in {recipe.patience} epochs: this is the end.")
         return facts.epoch < recipe.epochs and not lost
@@ -231,6 +239,11 @@ class _Run(keras.callbacks.Callback):
             )
         except (TypeError, KeyError, IndexError, AttributeError, ValueError) as error:
             raise damaged(self.checkpoint, error) from error
+        if facts.examples not in (None, self.examples):
+            raise ValueError(
+                f"The run in {str(self.out)!r} began with {facts.examples} training images, the "
+                f"data now has {self.examples}: bring them back to go on, or choose another folder."
+            )
         if not sound:
             reason = "it does not fit the run, or holds values that are no numbers"
             raise damaged(self.checkpoint, reason)

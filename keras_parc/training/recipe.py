@@ -57,7 +57,7 @@ class Recipe:
         stage_rate: Learning rate of a stage of the backbone, as a multiple of that of the stage
             after it: above 0, at most 1. The stages end at the levels of the model's pyramid.
         patience: Epochs without a better score after which the run ends, not counting the frozen
-            ones; 0: it goes on to the last.
+            ones, unless all are; 0: it goes on to the last.
         decay_all: Whether biases, norms and position embeddings decay too.
         ema_momentum: Momentum of the moving average over weights and BatchNorm statistics, which is
             what is evaluated and saved, see `keras_parc.training.average.MovingAverage`; 0 takes

@@ -192,14 +192,29 @@ RECIPES: dict[str, Recipe] = {
             freeze_epochs=2,
             freeze_norm=False,
             peak_rate=5e-4,
-            options=DetectionOptions(augmentation=PRESETS["detection"]["light"]),
+            options=DetectionOptions(augmentation=PRESETS["detection"]["medium"]),
         ),
         dataclasses.replace(
             _FINE_TUNE,
             name="fine_tune_segmentation",
             size=256,
             sizes=(256,),
+            freeze_epochs=2,
+            peak_rate=5e-4,
             options=SegmentationOptions(augmentation=PRESETS["segmentation"]["light"]),
         ),
     )
+}
+
+# For each task the recipe of its demonstration, and settings to see in a minute that all runs.
+DEMONSTRATIONS = {
+    "classification": "digit_scenes",
+    "detection": "digit_scenes_detection",
+    "segmentation": "digit_scenes_segmentation",
+}
+_SHORT = ("epochs=1", "warm_up_steps=1")
+QUICK = {
+    "classification": (*_SHORT, "model=parc_net_tiny", "data=digit_scenes/tiny"),
+    "detection": (*_SHORT, "data=digit_scenes/detect_tiny"),
+    "segmentation": (*_SHORT, "data=digit_scenes/detect_tiny"),
 }

@@ -12,6 +12,7 @@ from keras_parc.tasks.labels import quoted, read_labels
 from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
+from keras_parc.training.origin import origin_of, read_origin, write_origin
 from keras_parc.training.recipe import Recipe
 
 
@@ -35,7 +36,7 @@ def train(
     Args:
         recipe: The run, for instance what `keras_parc.training.recipes.find_recipe` returns.
         out: Folder of the run, see `keras_parc.training.fit.fit`; `labels.txt` is added, the names
-            of the classes.
+            of the classes, and `weights.json`, what it started from.
         data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
         source: What `open_data` returned, where it is open already.
         devices: Where to compute.
@@ -69,6 +70,8 @@ def train(
     source = source or open_data(recipe, data_dir)  # once: a folder is searched
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
+    # What the run started from may be gone or another by the time it goes on.
+    origin = read_origin(Path(out)) or origin_of(recipe)
     skipped = SkippedImages(limit=recipe.skip_limit)
     shared = {"size": recipe.size, "skipped": skipped}
 
@@ -76,6 +79,7 @@ def train(
         if devices.host == 0:  # now, as the folder is this run's
             with replacing(labels) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            write_origin(Path(out), origin)
         return data.dataset(
             source,
             recipe.train_split,

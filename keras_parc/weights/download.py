@@ -68,7 +68,7 @@ def download(preset: Preset, path: Path) -> None:
         f"The weights {preset.weights!r} of {preset.model} could not be downloaded:\n"
         + "\n".join(failures)
         + f"\nTry again, or fetch the file by other means, save it as {preset.name}.pt in a folder "
-        "and set KERAS_PARC_WEIGHTS to the folder."
+        "and set KERAS_PARC_WEIGHTS to the folder, or start without (--weights none)."
     )
 
 

@@ -4,7 +4,6 @@ from keras_parc.tasks.classification import data
 from keras_parc.tasks.classification.analysis import analyse
 from keras_parc.tasks.classification.measuring import evaluate_classifier
 from keras_parc.tasks.classification.predicting import columns, predict
-from keras_parc.tasks.classification.reporting import ClassificationDemo
 from keras_parc.tasks.classification.training import ClassificationLearner
 from keras_parc.tasks.task import Task
 
@@ -18,5 +17,4 @@ TASK = Task(
     predict=predict,
     predict_options=("top",),
     columns=columns,
-    demo=ClassificationDemo,
 )

@@ -4,7 +4,6 @@ from keras_parc.tasks.detection import data
 from keras_parc.tasks.detection.analysis import analyse
 from keras_parc.tasks.detection.measuring import evaluate_detector
 from keras_parc.tasks.detection.predicting import columns, predict
-from keras_parc.tasks.detection.reporting import DetectionDemo
 from keras_parc.tasks.detection.training import DetectionLearner
 from keras_parc.tasks.task import Task
 
@@ -18,5 +17,4 @@ TASK = Task(
     predict=predict,
     predict_options=("threshold",),
     columns=columns,
-    demo=DetectionDemo,
 )

@@ -4,7 +4,6 @@ from keras_parc.tasks.segmentation import data
 from keras_parc.tasks.segmentation.analysis import analyse
 from keras_parc.tasks.segmentation.measuring import evaluate_segmenter
 from keras_parc.tasks.segmentation.predicting import columns, predict
-from keras_parc.tasks.segmentation.reporting import SegmentationDemo
 from keras_parc.tasks.segmentation.training import SegmentationLearner
 from keras_parc.tasks.task import Task
 
@@ -18,5 +17,4 @@ TASK = Task(
     predict=predict,
     predict_options=("top",),
     columns=columns,
-    demo=SegmentationDemo,
 )
