@@ -25,6 +25,7 @@ FINE_TUNE = {
 }
 MODEL = "EfficientNetLite0"  # has weights that every package index serves
 LARGEST_BATCH = 32
+LEAST_BATCH = 4  # where BatchNorm learns: its statistics of one image are none
 STEPS = 16  # of an epoch, at least, before the batch grows
 WARM_UP = 100  # steps, at most
 
@@ -125,12 +126,13 @@ def fitted(recipe: Recipe, images: int, classes: int, batch: int | None = None) 
         images: Of the training set.
         classes: Number of classes.
         batch: What the user chose; None: as large as memory allows, at most 32, and few enough for
-            some steps an epoch.
+            some steps an epoch, but 4 where BatchNorm learns.
     """
     if batch is None:
         learner = find_task(recipe.task).learner(recipe, classes)
         fits = 0.5 * free_memory() / image_bytes(learner.averaged(), recipe.size)
-        most = max(1, min(LARGEST_BATCH, fits, images / STEPS))
+        least = 1 if recipe.freeze_norm else min(LEAST_BATCH, images)
+        most = max(1, min(LARGEST_BATCH, fits, max(least, images / STEPS)))
         batch = 2 ** int(math.log2(most))
     steps = max(1, images // batch)
     return dataclasses.replace(recipe, batch=batch, warm_up_steps=min(WARM_UP, 2 * steps))

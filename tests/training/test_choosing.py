@@ -20,7 +20,7 @@ START = choosing.start_recipe("classification", "staged", None)
 @pytest.mark.parametrize(
     ("images", "memory", "batch", "warm_up"),
     [
-        (16, 1000, 1, 32),
+        (16, 1000, 4, 8),
         (100, 1000, 4, 50),
         (600, 1000, 32, 36),
         (100_000, 1000, 32, 100),
@@ -34,6 +34,14 @@ def test_the_batch_is_by_images_and_memory(monkeypatch, images, memory, batch, w
     monkeypatch.setattr(choosing, "free_memory", lambda: memory * image)
     fitted = choosing.fitted(START, images, classes=3)
     assert (fitted.batch, fitted.warm_up_steps) == (batch, warm_up)
+
+
+def test_norms_that_learn_see_several_images(monkeypatch):
+    """A detector of 30 images, one at a time, ended in numbers that are none."""
+    monkeypatch.setattr(choosing, "free_memory", lambda: 1e12)
+    for frozen, batch in ((True, 1), (False, 4)):
+        recipe = dataclasses.replace(START, freeze_norm=frozen)
+        assert choosing.fitted(recipe, 30, classes=3).batch == batch
 
 
 def test_what_the_user_chose_is_the_batch(monkeypatch):
