@@ -134,6 +134,10 @@ def open_data(recipe: Recipe, data_dir: str | os.PathLike | None = None):
     Raises:
         FileNotFoundError: The data set is not there.
         ValueError: It is no data set for the task of the recipe.
+
+    Example:
+        >>> from keras_parc.training.recipes import find_recipe
+        >>> open_data(find_recipe("digit_scenes")).info.splits  # doctest: +SKIP
     """
     from keras_parc.data.sources import open_source
 

@@ -180,6 +180,10 @@ def class_weights(builder, split: str, classes: int) -> np.ndarray:
 
     Returns:
         float32 `(classes,)`, of which the mean over the images is 1; 0 for a class without images.
+
+    Example:
+        >>> from keras_parc.data.sources import open_source
+        >>> class_weights(open_source("photos/"), "train", classes=2)  # doctest: +SKIP
     """
     labels = np.concatenate(list(labels_of(builder, split).batch(1024).as_numpy_iterator()))
     counts = np.bincount(labels[labels >= 0], minlength=classes)
