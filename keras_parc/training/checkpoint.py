@@ -1,14 +1,17 @@
 """The state of a training run in one file that is replaced as a whole."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_parc.support.files import replacing
+from keras_parc.support.text import one_line
+from keras_parc.training.distribute import without_distribution
 
 
 def write_state(path: Path, variables: Mapping[str, Sequence[keras.Variable]], facts: dict) -> None:
@@ -84,6 +87,23 @@ def damaged(path: Path, reason: object) -> ValueError:
         f"The checkpoint {str(path)!r} is damaged or is none ({reason}): remove it to start from "
         "the beginning."
     )
+
+
+@contextlib.contextmanager
+def writing_model(path: Path) -> Iterator[Path]:
+    """A temporary name for a file of a model, as `replacing`; a full disk is an OSError here too.
+
+    Args:
+        path: The file wanted.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        with replacing(path) as temporary, without_distribution():
+            yield temporary
+    except RuntimeError as error:  # HDF5's
+        raise OSError(f"{str(path)!r} cannot be written: {one_line(str(error))}") from error
 
 
 def assign_all(variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:

@@ -26,9 +26,15 @@ from keras_parc.support.files import replacing
 from keras_parc.support.progress import ProgressBar
 from keras_parc.tasks.task import find_task
 from keras_parc.training.average import MovingAverage, default_momentum, mean_of_weights, sync
-from keras_parc.training.checkpoint import assign_all, damaged, read_state, write_state
+from keras_parc.training.checkpoint import (
+    assign_all,
+    damaged,
+    read_state,
+    write_state,
+    writing_model,
+)
 from keras_parc.training.compiling import compile_model, rate_schedule, training_model
-from keras_parc.training.distribute import ONE_DEVICE, Devices, without_distribution
+from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.recipe import Recipe
 from keras_parc.training.sampler import epoch_plan
 from keras_parc.training.schedule import WarmUpCosine
@@ -331,7 +337,7 @@ class _Run(keras.callbacks.Callback):
         facts.history.append(row)
         if self.devices.host == 0:
             if any(each["epoch"] == facts.epoch for each in facts.best):
-                with replacing(self._best(facts.epoch)) as temporary, without_distribution():
+                with writing_model(self._best(facts.epoch)) as temporary:
                     self.average.save_weights(temporary)
             self._write_history(row)
         facts.epoch, facts.step, facts.logs = facts.epoch + 1, 0, None
@@ -376,7 +382,7 @@ class _Run(keras.callbacks.Callback):
             "history": self.facts.history,
         }
         if self.devices.host == 0:
-            with replacing(self.out / "model.keras") as temporary, without_distribution():
+            with writing_model(self.out / "model.keras") as temporary:
                 self.average.save(temporary)
             with replacing(self.out / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")

@@ -41,6 +41,20 @@ def finished(photos, tmp_path_factory):
     return run, said
 
 
+def stopped_at_once(data, out, **options):
+    """A run that is told to stop in its first step."""
+    after = fitting._Run.on_train_batch_end
+
+    def terminate(self, *arguments, **keywords):
+        self.terminated = True
+        after(self, *arguments, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Run, "on_train_batch_end", terminate)
+        with pytest.raises(Interrupted):
+            train(data, out, **options)
+
+
 def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -113,18 +127,8 @@ OPTIONS = {
     ],
 )
 def test_every_option_again_goes_on(photos, tmp_path, options):
-    stop, after = [True], fitting._Run.on_train_batch_end
-
-    def terminate(self, *arguments, **keywords):
-        self.terminated = bool(stop)
-        stop.clear()
-        after(self, *arguments, **keywords)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Run, "on_train_batch_end", terminate)
-        with pytest.raises(Interrupted):
-            train(photos, tmp_path / "run", **options)
-        run, said = train(photos, tmp_path / "run", **options)
+    stopped_at_once(photos, tmp_path / "run", **options)
+    run, said = train(photos, tmp_path / "run", **options)
     assert "going on after step 1 of epoch 1" in said
     assert (run.folder / "model.keras").is_file()
 
@@ -246,29 +250,19 @@ def test_weights_of_another_run_and_their_licence_outlive_it(finished, photos, t
     (first / "weights.json").write_text(
         json.dumps({"weights": "imagenet", "source": "Someone", "licence": "CC-BY-4.0"})
     )
-    run, said = train(photos, tmp_path / "second", weights=first, export=False, epochs=1)
-    assert "from Someone; licence: CC-BY-4.0" in " ".join(said.split())
+    out = tmp_path / "second"
+    stopped_at_once(photos, out, weights=first, export=False, epochs=1, batch=9)
     shutil.rmtree(first)
-    (tmp_path / "second" / "result.json").unlink()  # as if it had been stopped
-    _, said = train(None, tmp_path / "second", model=None, epochs=None, export=False)
+    run, said = train(None, out, model=None, epochs=None, export=False)
     assert "from Someone; licence: CC-BY-4.0" in " ".join(said.split())
     assert json.loads((run.folder / "weights.json").read_text())["licence"] == "CC-BY-4.0"
 
 
-def test_other_images_are_not_gone_on_with(photos, tmp_path, monkeypatch):
+def test_other_images_are_not_gone_on_with(photos, tmp_path):
     """The order of the images would be another: no longer the run that began."""
     shutil.copytree(photos, tmp_path / "photos")
-    after = fitting._Run.on_train_batch_end
-
-    def terminate(self, *arguments, **keywords):
-        self.terminated = True
-        after(self, *arguments, **keywords)
-
     options = {"batch": 9, "validation": 0.25, "export": False}
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting._Run, "on_train_batch_end", terminate)
-        with pytest.raises(Interrupted):
-            train(tmp_path / "photos", tmp_path / "run", **options)
+    stopped_at_once(tmp_path / "photos", tmp_path / "run", **options)
     (tmp_path / "photos").rename(tmp_path / "moved")
     before = contents(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="There is no folder"):

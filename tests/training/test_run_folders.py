@@ -7,6 +7,7 @@ import os
 import signal
 
 import filelock
+import keras
 import numpy as np
 import pytest
 from rich.console import Console
@@ -192,3 +193,22 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, monkeypatch):
     said = console.export_text()
     assert "there is none yet; training goes on" in said
     assert "untouched" not in said
+
+
+def test_a_disk_that_is_full_for_the_best_weights_is_one_line(begun, tmp_path, monkeypatch):
+    """HDF5 says it by a RuntimeError of several lines, and leaves a part of the file."""
+    folder = copy_of(begun, tmp_path / "run")
+    before = (folder / "checkpoint.npz").read_bytes()
+
+    def full(model, path):
+        path.write_bytes(b"part")
+        raise RuntimeError("file write failed: time = now\n, error message = 'No space left'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save_weights", full)
+        with pytest.raises(OSError, match=r"'No space left'.* goes on from there") as caught:
+            run(folder, SHORT)
+    assert "\n" not in str(caught.value)
+    assert (folder / "checkpoint.npz").read_bytes() != before  # of the end of the epoch
+    assert not list(folder.rglob(".????????.*"))
+    run(folder, SHORT)
