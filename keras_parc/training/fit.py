@@ -13,11 +13,10 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import filelock
 import keras
 import numpy as np
 from rich.console import Console
@@ -36,6 +35,7 @@ from keras_parc.training.checkpoint import (
 from keras_parc.training.compiling import compile_model, rate_schedule, training_model
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.recipe import Recipe
+from keras_parc.training.run_folder import alone, check_recipe
 from keras_parc.training.sampler import epoch_plan
 from keras_parc.training.schedule import WarmUpCosine
 
@@ -126,13 +126,13 @@ def fit(
                 f"{devices.total} devices: change `batch` or `replicas`."
             )
     out = Path(out)
-    _check_recipe(out, recipe)
+    check_recipe(out, recipe)
     keras.utils.set_random_seed(recipe.seed)
     with devices.scope():
         learner = find_task(recipe.task).learner(recipe, classes, names)
         run = _Run(learner, out, examples, devices, checkpoint_steps, console or Console())
         # Only now, so that a recipe that cannot be built claims no folder.
-        with _alone(out) if devices.host == 0 else contextlib.nullcontext():
+        with alone(out) if devices.host == 0 else contextlib.nullcontext():
             run.restore()
             if devices.host == 0:
                 with replacing(out / "recipe.json") as temporary:
@@ -387,62 +387,6 @@ class _Run(keras.callbacks.Callback):
             with replacing(self.out / "result.json") as temporary:
                 temporary.write_text(json.dumps(result, indent=1) + "\n")
         return self.average
-
-
-def _flat(fields: dict) -> dict:
-    """Nested fields by the names of the inner ones, as in `augmentation.flip`."""
-    flat = {}
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            inner = _flat(value).items()
-            flat |= {k if name == "options" else f"{name}.{k}": v for k, v in inner}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _check_recipe(out: Path, recipe: Recipe) -> None:
-    """Refuse another run's folder."""
-    path = out / "recipe.json"
-    if not path.exists():
-        return
-    try:
-        found = _flat(dataclasses.asdict(Recipe.from_json(path.read_text(encoding="utf-8"))))
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read. {error} Choose another folder for a new run."
-        ) from error
-    wanted = _flat(dataclasses.asdict(recipe))
-    differing = [
-        f"{name} {found.get(name)!r} there, {wanted.get(name)!r} now"
-        for name in wanted | found
-        if found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise ValueError(
-            f"{str(out)!r} holds a run of another recipe: {'; '.join(differing)}. Choose "
-            "another folder, or the same recipe to go on."
-        )
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold a run's folder, and clear away what a kill left half-written.
-
-    The system lets go of the lock when the process ends, however it ends.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = filelock.FileLock(out / ".lock", timeout=0).acquire()
-    except filelock.Timeout:
-        raise ValueError(
-            f"Another process trains in {str(out)!r}: wait until it ends, or choose another folder."
-        ) from None
-    with lock:
-        for folder in (out, out / "best"):
-            for leftover in folder.glob(".????????.*"):
-                leftover.unlink()
-        yield
 
 
 class _on_stop:  # noqa: N801 (a context manager)

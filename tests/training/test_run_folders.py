@@ -15,6 +15,7 @@ from rich.console import Console
 from keras_parc.training import fit as fitting
 from keras_parc.training.checkpoint import read_state
 from keras_parc.training.fit import Interrupted
+from keras_parc.training.run_folder import alone
 from small_training import RECIPE, batches_of, run
 
 SHORT = dataclasses.replace(RECIPE, epochs=2)
@@ -92,7 +93,7 @@ def test_a_second_run_is_refused_while_the_first_lives(begun, tmp_path):
         with pytest.raises(ValueError, match=r"Another process trains in '.*run': wait"):
             run(folder, SHORT)
         assert living.exists()
-    with fitting._alone(folder):
+    with alone(folder):
         assert not living.exists()
 
 
