@@ -71,6 +71,7 @@ def rows(pictures: Path, runs: Path) -> list[dict]:
                 "model": "fine-tuned, int8 file",
                 "training_images": report["data"]["splits"]["train"],
                 "test_images": report["images"],
+                "epochs": report["recipe"]["epochs"],
                 "measure": measure,
                 "value": report["measures"]["int8"][measure],
                 "low": low,
@@ -79,7 +80,7 @@ def rows(pictures: Path, runs: Path) -> list[dict]:
         )
     right = linear(pictures / "classes")
     low, high = interval(bootstrap(lambda drawn: drawn @ right[:, None] / len(right), len(right)))
-    about = {"model": "linear classifier on frozen features", "value": right.mean()}
+    about = {"model": "linear classifier on frozen features", "epochs": "", "value": right.mean()}
     return [found[0], {**found[0], **about, "low": low, "high": high}, *found[1:]]
 
 

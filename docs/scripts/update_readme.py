@@ -84,6 +84,7 @@ def few_images_table() -> str:
         [
             row["task"],
             row["model"],
+            row["epochs"],
             f"{row['training_images']}, {row['test_images']}",
             measures[row["measure"]],
             f"{100 * float(row['value']):.1f} %",
@@ -91,7 +92,15 @@ def few_images_table() -> str:
         ]
         for row in read_rows(few_images.RESULTS)
     ]
-    head = ["task", "model", "images to train, to test", "measure", "value", "95 % interval"]
+    head = [
+        "task",
+        "model",
+        "epochs, at most",
+        "images to train, to test",
+        "measure",
+        "value",
+        "95 % interval",
+    ]
     return table(head, rows)
 
 

@@ -173,8 +173,9 @@ def load_backend() -> None:
         importlib.import_module("keras")
         importlib.import_module("tensorflow")
     if not notices_shown():
-        for name in ("tensorflow", "absl"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        # Its logger's own level TensorFlow sets back whenever it saves.
+        importlib.import_module("absl.logging").set_verbosity("error")
 
 
 def import_module(name: str) -> None:
