@@ -1,7 +1,6 @@
 """`keras-parc check`."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from keras_parc.cli.console import (
     ValidationOption,
     choice,
     load_backend,
+    without_log,
 )
 
 
@@ -53,10 +53,10 @@ def check(
     )
     from keras_parc.support.progress import evaluation_progress
 
-    logging.getLogger("keras_parc.data.sets").setLevel(logging.ERROR)  # what is printed here
-    builder = open_source(
-        data, data_dir, None, task, format=format, validation=validation, split_by=split_by
-    )
+    with without_log("keras_parc.data.sets"):
+        builder = open_source(
+            data, data_dir, None, task, format=format, validation=validation, split_by=split_by
+        )
     task = task_of_set(builder, task)
     with evaluation_progress(None) as progress:
         total = sum(info.num_examples for info in builder.info.splits.values())

@@ -194,6 +194,18 @@ def import_module(name: str) -> None:
 
 
 @contextlib.contextmanager
+def without_log(name: str) -> Iterator[None]:
+    """Leave out the warnings of a module, whose command prints the same itself."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
 def until_stopped(then: str) -> Iterator[None]:
     """End with a status of its own where training was stopped, and say what comes next.
 

@@ -77,7 +77,6 @@ def predict(
     for path, each in _answered(answer, _files(images)):
         if isinstance(each, str):
             answers.append({"image": str(path), "error": each})
-            print(f"keras-parc: skipped: {printable(each)}", file=sys.stderr)
             continue
         answers.append(each.answer)
         rows += [(each.answer["image"], *row) for row in each.rows]
@@ -88,6 +87,9 @@ def predict(
         first = answers[0]["error"]
         raise ValueError(f"None of {len(answers)} image files can be used. {first}")
     answers.sort(key=lambda each: "error" in each)
+    for each in answers:
+        if "error" in each:
+            print(f"keras-parc: skipped: {printable(each['error'])}", file=sys.stderr)
     text = json.dumps(answers, indent=1)
     if out is not None:
         with replacing(out) as temporary:

@@ -1,6 +1,5 @@
 """`keras-parc train`."""
 
-import logging
 import re
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from keras_parc.cli.console import (
     choice,
     load_backend,
     until_stopped,
+    without_log,
 )
 from keras_parc.data.augment.settings import PRESETS
 from keras_parc.support.text import printable
@@ -149,9 +149,8 @@ def train(
     from keras_parc.report.whole_run import train
     from keras_parc.training.distribute import Devices
 
-    logging.getLogger("keras_parc.data.sets").setLevel(logging.ERROR)  # what is printed here
     where = Devices(devices=devices, hosts=hosts, host=host, coordinator=coordinator)
-    with until_stopped("the same command goes on from there"):
+    with until_stopped("the same command goes on from there"), without_log("keras_parc.data.sets"):
         run = train(
             data,
             out,

@@ -77,6 +77,7 @@ class Recipe:
         ValueError: A value out of its range.
 
     Example:
+        >>> from keras_parc.training.recipes import find_recipe
         >>> find_recipe("parc_net_s_imagenet").choices[0]
         (160, 2624)
     """

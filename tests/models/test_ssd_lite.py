@@ -259,12 +259,14 @@ def test_wrong_arguments():
         include_top=False, input_shape=(32, 32, 3), include_preprocessing=False
     )
     foreign = mobilenet(False, (32, 32, 3))
+    image = keras.Input((32, 32, 3))
+    unknown = keras.Model(image, keras.layers.Conv2D(4, 3)(image))
     wrong = [
         ((backbone, 0), {}, "`classes` must be a whole number of at least 1, got 0"),
         ((backbone,), {"projections": (8,)}, "must be 2 numbers of channels"),
         ((backbone,), {"extra_channels": (8, 0)}, "must be at least 1"),
         ((backbone,), {"anchors": keras_parc.Anchors(((2,),) * 3)}, "for 3 feature maps, but"),
-        ((foreign,), {}, "has the feature maps of no registered model"),
+        ((unknown,), {}, "has the feature maps of no registered model"),
         ((foreign,), {"feature_names": ("Conv1", "end")}, r"has no layers \['end'\]"),
         ((keras.Sequential(),), {}, "must be a functional model of one image"),
     ]
