@@ -65,7 +65,7 @@ def test_all_files_are_there_and_say_the_classes(finished, photos):
     assert "Starting from random weights." in said
     assert run.labels == ["blue", "green", "red"]
     assert run.recipe.data == str(photos)
-    assert run.recipe.batch == 1  # so few images: as many steps as they allow
+    assert run.recipe.batch == 4  # the fewest that BatchNorm learns from
     assert len(run.history) == 2
     assert run.report["result"] in " ".join(said.split())
 
@@ -84,8 +84,8 @@ def test_the_same_call_on_a_finished_run_does_nothing(finished, photos):
     [
         ({"epochs": 3}, "epochs 2 there, 3 now"),
         ({"size": 48}, "size 32 there, 48 now"),
-        ({"batch": 4}, "batch 1 there, 4 now"),
-        ({"augment": "strong"}, "options"),
+        ({"batch": 2}, "batch 4 there, 2 now"),
+        ({"augment": "strong"}, "augmentation.rand_augment 0 there, 2 now"),
         ({"patience": 7}, "patience 30 there, 7 now"),
         ({"validation": 0.5}, "validation 0.2 there, 0.5 now"),
         ({"model": "small"}, "model 'staged' there, 'small' now"),
@@ -230,7 +230,7 @@ def test_a_set_of_tfds(tiny_scenes, tmp_path, monkeypatch):
         train("digit_scenes/tiny", tmp_path / "run", **options)
     options["task"] = "classification"
     train("digit_scenes/tiny", tmp_path / "run", **options)
-    assert (seen[0].data, seen[0].batch, seen[0].name) == ("digit_scenes/tiny", 2, "fine_tune")
+    assert (seen[0].data, seen[0].batch, seen[0].name) == ("digit_scenes/tiny", 4, "fine_tune")
     for split in ("train", "validation"):
         options["settings"] = [f"{split}_split=dev"]
         with pytest.raises(ValueError, match=r"no split 'dev' to (learn|measure).*train and val"):
