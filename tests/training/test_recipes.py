@@ -27,7 +27,7 @@ RATES = {
 def test_the_crop_of_validation_goes_with_the_model():
     recipe = override(find_recipe("digit_scenes"), ["short_side=60", "model=parc_net_tiny"])
     for side in (48, None):
-        assert crop_of(ClassificationLearner(recipe, 10).build(side)) == 48 / 60
+        assert crop_of(ClassificationLearner(recipe, 10).build(side, {})) == 48 / 60
 
 
 @pytest.mark.parametrize("name", RATES)
