@@ -6,6 +6,7 @@ import dataclasses
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -117,12 +118,12 @@ def scan(
             advance(len(tiny))
         found.images += len(names)
         if len(names) < info.num_examples:
-            missing = Counter(name for name, _ in _contents(builder, split)) - Counter(names)
-            found.damaged |= {
-                name: _reason(content)
-                for name, content in _contents(builder, split)
-                if name in missing
-            }
+            left = Counter(names)
+            for name, read in _images(builder, split):
+                if left[name]:
+                    left[name] -= 1
+                else:
+                    found.damaged[name] = _reason(read)
             advance(info.num_examples - len(names))
     found.small.sort()
     for name, parts in (("sizes", sizes), ("per_image", per_image), ("boxes", boxes)):
@@ -155,23 +156,21 @@ def _turned(data: bytes) -> np.int32:
         return np.int32(image.getexif().get(ORIENTATION, 1) not in (0, 1))
 
 
-def _contents(builder, split: str) -> Iterator[tuple[str, bytes | OSError]]:
-    """Name and content of each image, or why it cannot be read."""
+def _images(builder, split: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Name of each image, and a function that gives its content or raises OSError."""
     if is_folder(builder):
         for path in builder.paths[split]:
-            try:
-                with open(path, "rb") as file:
-                    yield path, file.read()
-            except OSError as error:
-                yield path, error
+            yield path, Path(path).read_bytes
         return
     for name, data, _ in evaluation_records(builder, split, annotation=_NOTHING):
-        yield name.numpy().decode(), data.numpy()
+        yield name.numpy().decode(), data.numpy
 
 
-def _reason(content: bytes | OSError) -> str:
-    if isinstance(content, OSError):
-        return f"cannot be read: {content.strerror}"
+def _reason(read: Callable[[], bytes]) -> str:
+    try:
+        content = read()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     if not content:
         return "empty"
     try:

@@ -37,6 +37,7 @@ ROUNDS = 50
 def make_report(
     run: Run,
     *,
+    source=None,
     data: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     console: Console | None = None,
@@ -48,6 +49,7 @@ def make_report(
 
     Args:
         run: A finished run with both files; `report.json` and `report.html` are written into it.
+        source: The data of the run, where it is open already.
         data: The folder of the data, where it has moved since; None: as the recipe names it.
         data_dir: Folder of prepared TFDS sets; None: TFDS' own.
         console: Where to draw progress; None: standard error.
@@ -67,7 +69,7 @@ def make_report(
     recipe, paths, labels, history = run.recipe, run.tflite, run.labels, run.history
     if data is not None:
         recipe = dataclasses.replace(recipe, data=os.fspath(data))
-    task, builder = find_task(recipe.task), _opened(recipe, data_dir, run)
+    task, builder = find_task(recipe.task), source or _opened(recipe, data_dir, run)
     split = measured_split(recipe, task, builder)
     models = {"keras": run.model, **{name: load_model(path) for name, path in paths.items()}}
     analysis = task.analyse(models, labels, builder, split, size=recipe.size, console=console)

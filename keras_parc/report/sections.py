@@ -40,6 +40,7 @@ def result_sentence(analysis: Analysis, report: Mapping[str, Any]) -> str:
 
 def warnings_of(builder, recipe: Recipe, analysis: Analysis) -> list[str]:
     """What to know before trusting the figures."""
+    from keras_parc.data.sets.advice import FEW
     from keras_parc.data.sources import is_folder
 
     warnings = list(analysis.warnings)
@@ -49,9 +50,9 @@ def warnings_of(builder, recipe: Recipe, analysis: Analysis) -> list[str]:
     if analysis.images < 2:
         warnings.insert(0, "Measured on a single image: no interval can be given.")
     if is_folder(builder):
-        few = [f"{name} ({n})" for name, n in builder.report.classes.items() if n < 10]
+        few = [f"{name} ({n})" for name, n in builder.report.classes.items() if n < FEW]
         if few:
-            warnings.append(f"Fewer than 10 in all splits together: {first_of(few)}.")
+            warnings.append(f"Fewer than {FEW} in all splits together: {first_of(few)}.")
     return warnings
 
 

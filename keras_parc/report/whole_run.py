@@ -12,6 +12,7 @@ import keras
 from rich.console import Console
 
 from keras_parc.data.sources import is_folder, num_examples, open_source
+from keras_parc.models.registry import find_model
 from keras_parc.report.data_check import print_report, task_of_set
 from keras_parc.report.exporting import export_run
 from keras_parc.report.report import make_report
@@ -21,7 +22,7 @@ from keras_parc.tasks.labels import quoted
 from keras_parc.tasks.task import find_task
 from keras_parc.training import budget, choosing
 from keras_parc.training.distribute import ONE_DEVICE, Devices
-from keras_parc.training.origin import origin_of, read_origin
+from keras_parc.training.origin import origin_in
 from keras_parc.training.recipe import Recipe
 from keras_parc.training.recipe_table import DEMONSTRATIONS
 from keras_parc.training.recipes import find_recipe, override
@@ -127,9 +128,7 @@ def train(
                     f"The run in {str(run.folder)!r} has the {name} {there!r}, not {now!r}: choose "
                     "another folder."
                 )
-        stated = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        stated |= {"weights": weights and choosing.stated(weights, chosen.model)} | reading
-        chosen = dataclasses.replace(chosen, **{k: v for k, v in stated.items() if v is not None})
+        chosen = _as_stated(chosen, data, model, weights, reading)
         chosen = _changed(chosen, options, settings)
         last = run.folder / ("report.json" if export else "result.json")  # what is written last
         if chosen == run.recipe and last.is_file():
@@ -149,8 +148,8 @@ def train(
     if devices.host == 0:
         if is_folder(source):
             print_report(source.report, console)
-        origin = read_origin(run.folder) or origin_of(chosen)
-        console.print(printable(origin.said), markup=False, highlight=False)
+        said = origin_in(run.folder, chosen).said
+        console.print(printable(said), markup=False, highlight=False)
     train_recipe(
         chosen,
         run.folder,
@@ -166,9 +165,8 @@ def train(
             "KERAS_BACKEND=tensorflow makes them."
         )
     elif devices.host == 0 and export:
-        run = Run(run.folder)
         export_run(run, source, console)
-        made = make_report(run, data_dir=data_dir, console=console)
+        made = make_report(run, source=source, console=console)
         console.print(printable(made["result"]), markup=False, highlight=False)
     return run
 
@@ -181,6 +179,17 @@ def _changed(recipe: Recipe, options: dict[str, Any], settings: Sequence[str]) -
 def recipe_of(data: str) -> str | None:
     """The recipe that is written for a data set of our own."""
     return next((n for n in DEMONSTRATIONS.values() if find_recipe(n).data == data), None)
+
+
+def _as_stated(recipe: Recipe, data, model, weights, reading: dict[str, Any]) -> Recipe:
+    """The recipe with the data, the model and the weights that a user named."""
+    key = find_model(model).key if model else recipe.model
+    fields = {"model": key, **reading}
+    if data:
+        fields["data"] = _stated(data)
+    if weights:
+        fields["weights"] = choosing.stated(weights, key)
+    return dataclasses.replace(recipe, **fields)
 
 
 def _stated(data: str | os.PathLike) -> str:
@@ -197,11 +206,7 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
         recipe = find_recipe(name)
         if task not in (None, recipe.task):
             raise ValueError(f"The recipe {name!r} is for {recipe.task}, not for {task}.")
-        changes = {"model": model and choosing.key_of(model), "data": data and _stated(data)}
-        changes |= {"weights": weights and choosing.stated(weights, model or recipe.model)}
-        changes |= reading
-        changes = {k: v for k, v in changes.items() if v is not None}
-        return dataclasses.replace(recipe, **changes), None
+        return _as_stated(recipe, data, model, weights, reading), None
     if data is None:
         raise ValueError(
             "There is nothing to train on: give a folder of labelled images, the name of a TFDS "

@@ -149,12 +149,15 @@ class Learner(ABC):
         as a multiple of that.
         """
         recipe, found = self.recipe, {}
+        if recipe.head_rate == recipe.stage_rate == 1:
+            return found
+        head = self.head(model)
         if recipe.head_rate != 1:
-            found |= dict.fromkeys(self.head(model), recipe.head_rate)
+            found |= dict.fromkeys(head, recipe.head_rate)
         if recipe.stage_rate != 1 and self.entry.levels:
             stages = list(layers_by_level(features(model)).values())
             for distance, names in enumerate(reversed(stages)):
-                found |= dict.fromkeys(names - self.head(model), recipe.stage_rate**distance)
+                found |= dict.fromkeys(names - head, recipe.stage_rate**distance)
         return {
             variable.path: found[layer.name]
             for layer in model.layers

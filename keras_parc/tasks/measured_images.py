@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,19 +21,26 @@ class MeasuredImages:
     Args:
         builder: What a task's data module opens.
         split: A split, or a part of one.
-        batches: A function of a `SkippedImages` that gives the split as batches of images and
-            targets.
+        dataset: The function of the task's data module that gives the split as batches of images
+            and targets.
         console: Where to draw the progress bar; None: standard error.
+        **options: Of that function.
     """
 
     def __init__(
-        self, builder, split: str, batches: Callable[[Any], Any], console: Console | None = None
+        self,
+        builder,
+        split: str,
+        dataset: Callable[..., Any],
+        console: Console | None = None,
+        **options,
     ):
         from keras_parc.data.skipped import SkippedImages
         from keras_parc.data.sources import bounds, is_folder
 
-        self._builder, self._split, self._batches, self._console = builder, split, batches, console
+        self._builder, self._split, self._console = builder, split, console
         self.skipped = SkippedImages()
+        self._dataset = functools.partial(dataset, builder, split, skipped=self.skipped, **options)
         name, first, end = bounds(builder, split)
         self._total, self._name = end - first, name
         self._paths = builder.paths[name][first:end] if is_folder(builder) else None
@@ -49,7 +57,7 @@ class MeasuredImages:
         with evaluation_progress(self._console) as progress:
             task = progress.add_task("measuring", total=self._total, rate="")
             try:
-                for images, targets in self._batches(self.skipped):
+                for images, targets in self._dataset():
                     yield images.numpy(), targets
                     self.count += len(images)
                     progress.update(task, completed=self.count)
@@ -77,7 +85,7 @@ class MeasuredImages:
         if self._paths is not None:
             return {number: open_image(self._paths[number]) for number in wanted}
         found, number = {}, 0
-        for images, _ in self._batches(self.skipped) if wanted else ():
+        for images, _ in self._dataset() if wanted else ():
             for image in images.numpy():
                 if number in wanted:
                     found[number] = Image.fromarray(image.astype("uint8"))

@@ -56,11 +56,6 @@ def start_recipe(task: str, model: str | None, weights: str | None) -> Recipe:
     return recipe if recipe.weights else dataclasses.replace(recipe, **FROM_NOTHING)
 
 
-def key_of(model: str) -> str:
-    """The key of a registered model, by its name or key."""
-    return find_model(model).key
-
-
 def stated(weights: str | os.PathLike, model: str) -> str:
     """Weights as a recipe holds them: a file or folder by its whole path."""
     if weights == "none":

@@ -70,7 +70,8 @@ def compile_model(
     recipe = learner.recipe
     on_tensorflow = keras.config.backend() == "tensorflow"
     if frozen or recipe.freeze_norm or recipe.freeze_epochs:
-        backbone = [layer for layer in model.layers if layer.name not in learner.head(model)]
+        head = learner.head(model)
+        backbone = [layer for layer in model.layers if layer.name not in head]
         for layer in backbone:
             layer.trainable = not frozen
         for layer in _norms(backbone) if recipe.freeze_norm else ():

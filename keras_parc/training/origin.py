@@ -73,6 +73,18 @@ def read_origin(folder: Path) -> Origin | None:
         return None
 
 
+def origin_in(folder: Path, recipe: Recipe) -> Origin:
+    """Where the weights of a run come from: as its folder says, where it began already.
+
+    What it started from may be gone or another by the time it goes on.
+
+    Args:
+        folder: Of the run.
+        recipe: Of the run.
+    """
+    return read_origin(folder) or origin_of(recipe)
+
+
 def write_origin(folder: Path, origin: Origin) -> None:
     """Keep it in the folder of a run."""
     with replacing(folder / FILE) as temporary:

@@ -19,6 +19,31 @@ from keras_parc.training.recipe import Recipe
 
 _S = Recipe("parc_net_s_imagenet", "parc_net_s")
 
+# The optimizer, the label smoothing and the shape of the schedule are the paper's; batch, learning
+# rate, augmentation and averaging fit a run of minutes.
+_DIGITS = Recipe(
+    "digit_scenes",
+    "parc_net_xs",
+    data="digit_scenes/small",
+    size=48,
+    sizes=(48,),
+    batch=32,
+    replicas=1,
+    epochs=3,
+    start_rate=2e-4,
+    peak_rate=2e-3,
+    end_rate=2e-5,
+    warm_up_steps=75,
+    cosine_by="step",
+    average_best=1,
+    mixed_precision="none",
+    options=ClassificationOptions(
+        # A mirrored digit is no digit.
+        augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
+        short_side=48,
+    ),
+)
+
 _FINE_TUNE = Recipe(
     "fine_tune",
     "efficientnet_lite0",
@@ -76,30 +101,7 @@ RECIPES: dict[str, Recipe] = {
             peak_rate=2e-3,
             end_rate=2e-4,
         ),
-        # The optimizer, the label smoothing and the shape of the schedule are the paper's; batch,
-        # learning rate, augmentation and averaging fit a run of minutes.
-        Recipe(
-            "digit_scenes",
-            "parc_net_xs",
-            data="digit_scenes/small",
-            size=48,
-            sizes=(48,),
-            batch=32,
-            replicas=1,
-            epochs=3,
-            start_rate=2e-4,
-            peak_rate=2e-3,
-            end_rate=2e-5,
-            warm_up_steps=75,
-            cosine_by="step",
-            average_best=1,
-            mixed_precision="none",
-            options=ClassificationOptions(
-                # A mirrored digit is no digit.
-                augmentation=Augmentation(scale=(0.9, 1.0), ratio=(0.9, 1.1), flip=0.0),
-                short_side=48,
-            ),
-        ),
+        _DIGITS,
         Recipe(
             "ssd_parc_net_s_coco",
             "parc_net_s",
@@ -117,10 +119,10 @@ RECIPES: dict[str, Recipe] = {
             warm_up_steps=500,
             weight_decay=0.02,
         ),
-        # As above: what is not the paper's fits a run of minutes.
-        Recipe(
-            "digit_scenes_detection",
-            "parc_net_tiny",
+        dataclasses.replace(
+            _DIGITS,
+            name="digit_scenes_detection",
+            model="parc_net_tiny",
             options=DetectionOptions(
                 augmentation=BoxAugmentation(overlaps=(0.0,), distortion=0.0, flip=0.0),
                 head="small",
@@ -130,15 +132,6 @@ RECIPES: dict[str, Recipe] = {
             size=64,
             sizes=(64,),
             batch=16,
-            replicas=1,
-            epochs=3,
-            start_rate=2e-4,
-            peak_rate=2e-3,
-            end_rate=2e-5,
-            warm_up_steps=75,
-            cosine_by="step",
-            average_best=1,
-            mixed_precision="none",
         ),
         Recipe(
             "deeplab_v3_parc_net_s_voc",
@@ -158,10 +151,10 @@ RECIPES: dict[str, Recipe] = {
             warm_up_steps=500,
             weight_decay=0.01,
         ),
-        # As above: what is not the paper's fits a run of minutes.
-        Recipe(
-            "digit_scenes_segmentation",
-            "parc_net_tiny",
+        dataclasses.replace(
+            _DIGITS,
+            name="digit_scenes_segmentation",
+            model="parc_net_tiny",
             options=SegmentationOptions(
                 augmentation=MaskAugmentation(scale=(1.0, 1.25), flip=0.0), head="small"
             ),
@@ -170,15 +163,9 @@ RECIPES: dict[str, Recipe] = {
             size=64,
             sizes=(64,),
             batch=8,
-            replicas=1,
-            epochs=3,
             start_rate=4e-4,
             peak_rate=4e-3,
             end_rate=4e-5,
-            warm_up_steps=75,
-            cosine_by="step",
-            average_best=1,
-            mixed_precision="none",
         ),
         # For few images of one's own, from weights that know images: the head first, then all of
         # it, gently. `choosing` fits model, sides, batch and warm-up to the data.

@@ -12,7 +12,7 @@ from keras_parc.tasks.labels import quoted, read_labels
 from keras_parc.tasks.task import find_task
 from keras_parc.training.distribute import ONE_DEVICE, Devices
 from keras_parc.training.fit import fit
-from keras_parc.training.origin import origin_of, read_origin, write_origin
+from keras_parc.training.origin import origin_in, write_origin
 from keras_parc.training.recipe import Recipe
 
 
@@ -70,8 +70,7 @@ def train(
     source = source or open_data(recipe, data_dir)  # once: a folder is searched
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
-    # What the run started from may be gone or another by the time it goes on.
-    origin = read_origin(Path(out)) or origin_of(recipe)
+    origin = origin_in(Path(out), recipe)
     skipped = SkippedImages(limit=recipe.skip_limit)
     shared = {"size": recipe.size, "skipped": skipped}
 

@@ -64,19 +64,16 @@ def analyse(
     names = class_names(builder)
     order = class_order(labels, names, builder.name).argsort()
     sides = input_size(models["keras"], size)
-
-    def batches(skipped):
-        return dataset(
-            builder,
-            split,
-            batch=BATCH,
-            size=sides,
-            short_side=short_side_of(models["keras"], sides),
-            training=False,
-            skipped=skipped,
-        )
-
-    images = MeasuredImages(builder, split, batches, console)
+    images = MeasuredImages(
+        builder,
+        split,
+        dataset,
+        console,
+        batch=BATCH,
+        size=sides,
+        short_side=short_side_of(models["keras"], sides),
+        training=False,
+    )
     scales = {name: input_scale(model) for name, model in models.items()}
     ks = {"top1": 1, "top5": 5} if len(names) > 5 else {"top1": 1}
     truth, answers, hits = [], {each: [] for each in models}, {}

@@ -39,7 +39,7 @@ class ClassificationLearner(Learner):
         return keras.Model(model.inputs, logits, name=model.name)
 
     def head(self, model):
-        return {name for name in self.entry.class_layers if name in {x.name for x in model.layers}}
+        return {layer.name for layer in model.layers} & set(self.entry.class_layers)
 
     def build(self, side, weights):
         model = self.whole_model(side, **weights)

@@ -61,14 +61,7 @@ def analyse(
     names = class_names(builder)
     order = class_order(labels, names, builder.name)
     sides = input_size(models["keras"], size)
-    images = MeasuredImages(
-        builder,
-        split,
-        lambda skipped: evaluation_dataset(
-            builder, split, batch=BATCH, size=sides, skipped=skipped
-        ),
-        console,
-    )
+    images = MeasuredImages(builder, split, evaluation_dataset, console, batch=BATCH, size=sides)
     detectors = {
         name: detector_of(model, score_threshold=0.01, batch_size=BATCH)
         for name, model in models.items()

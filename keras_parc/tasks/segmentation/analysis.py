@@ -71,14 +71,7 @@ def analyse(
     order = class_order(labels, names, builder.name)
     models = {name: low_resolution(model) for name, model in models.items()}
     sides = input_size(models["keras"], size)
-    images = MeasuredImages(
-        builder,
-        split,
-        lambda skipped: evaluation_dataset(
-            builder, split, batch=BATCH, size=sides, skipped=skipped
-        ),
-        console,
-    )
+    images = MeasuredImages(builder, split, evaluation_dataset, console, batch=BATCH, size=sides)
     scales = {name: input_scale(model) for name, model in models.items()}
     counts = {name: _Counts(len(names)) for name in models}
     same, worst, changed = [], _Kept(PICTURES), _Kept(PICTURES)
