@@ -92,7 +92,7 @@ def evaluate(
     file, source = model, None
     if is_run(model) and dataset is None:
         recipe = Run(Path(model)).recipe
-        dataset, source = recipe.data, open_data(recipe, data_dir)
+        dataset, source = recipe.data, open_data(recipe, data_dir, model)
         split = split or measured_split(recipe, find_task(recipe.task), source)
     dataset, split = dataset or "imagenet2012", split or "validation"
     if Path(model).suffix or Path(model).is_dir():

@@ -97,7 +97,7 @@ def export(
     if names or any(about.values()):
         metadata = file_metadata(task_of(loaded).name, labels=names, name=loaded.name, **about)
     if run is not None and quantize == "int8" and calibration is None:
-        calibration = calibration_of(run, open_data(run.recipe))
+        calibration = calibration_of(run, open_data(run.recipe, out=run.folder))
     tables = export_with_summary(
         loaded,
         out,

@@ -43,6 +43,7 @@ def open_source(
     data_dir: str | os.PathLike | None = None,
     check: Callable | None = check_classes,
     task: str | None = None,
+    index: Path | None = None,
     **folder_options,
 ):
     """Open a data set.
@@ -52,11 +53,13 @@ def open_source(
             `"digit_scenes/classify"`; a folder of labelled images, see
             `keras_parc.data.sets.recognise.open_folder`; or a TFDS builder.
         data_dir: Folder of prepared TFDS sets; None: TFDS' own, `~/tensorflow_datasets`, and for
-            digit scenes `generated_folder()`.
+            digit scenes `generated_folder()`. The indexes of folders are kept there, too.
         check: A function of the builder that raises ValueError if the set is not of the kind
             wanted; by default, one of images with a class each. None: any kind.
         task: What a folder is read for, as some have labels for several tasks; None: that of
             `check`, or the only one that fits.
+        index: Folder of the index, see `keras_parc.data.sets.recognise.open_folder`, which the
+            caller writes; None: `data_dir`, if it is given, and it is written there.
         **folder_options: Of `open_folder`, for a folder.
 
     Returns:
@@ -82,7 +85,11 @@ def open_source(
 
         if task is None and check is check_classes:
             task = "classification"
-        builder = open_folder(Path(source).expanduser(), task, **folder_options)
+        kept = index is None and data_dir is not None
+        index = Path(data_dir).expanduser() if kept else index
+        builder = open_folder(Path(source).expanduser(), task, index=index, **folder_options)
+        if kept and builder.found.keep:
+            builder.found.keep()
     elif Path(source).expanduser().is_file():
         packed = Path(source).suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
         what = "unpack it first, and name that folder" if packed else "name the folder it is in"

@@ -127,7 +127,7 @@ def make_report(
 
 def _opened(recipe: Recipe, data_dir, run: Run):
     try:
-        return open_data(recipe, data_dir)
+        return open_data(recipe, data_dir, run.folder)
     except (FileNotFoundError, ValueError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(

@@ -134,11 +134,13 @@ def train(
         if chosen == run.recipe and last.is_file():
             console.print(f"The run in {printable(str(run.folder))!r} is finished.", markup=False)
             return run
-        source = open_data(chosen, data_dir)
+        source = open_data(chosen, data_dir, run.folder)
     else:
-        chosen, source = _new_recipe(data, recipe, task, model, weights, reading, data_dir)
+        chosen, source = _new_recipe(
+            data, recipe, task, model, weights, reading, data_dir, run.folder
+        )
         chosen = _changed(chosen, options, settings)
-        source = source or open_data(chosen, data_dir)
+        source = source or open_data(chosen, data_dir, run.folder)
         if chosen.name in choosing.FINE_TUNE.values():
             images, classes = _counts(chosen, source)
             chosen = choosing.fitted(chosen, images, classes, batch)
@@ -199,7 +201,9 @@ def _stated(data: str | os.PathLike) -> str:
     return str(path.absolute()) if is_path else os.fspath(data)
 
 
-def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Recipe, Any]:
+def _new_recipe(
+    data, name, task, model, weights, reading, data_dir, out: Path
+) -> tuple[Recipe, Any]:
     """The recipe of a run that begins, and its data where it had to be opened."""
     name = name or (data and recipe_of(os.fspath(data)))
     if name:
@@ -212,7 +216,7 @@ def _new_recipe(data, name, task, model, weights, reading, data_dir) -> tuple[Re
             "There is nothing to train on: give a folder of labelled images, the name of a TFDS "
             "set, or a recipe."
         )
-    source = open_source(data, data_dir, None, task, **reading)
+    source = open_source(data, data_dir, None, task, None if data_dir else out, **reading)
     recipe = choosing.start_recipe(task_of_set(source, task), model, weights)
     return dataclasses.replace(recipe, data=_stated(data), **reading), source
 

@@ -63,11 +63,11 @@ def train(
     import tensorflow as tf
 
     from keras_parc.data.skipped import SkippedImages
-    from keras_parc.data.sources import num_examples
+    from keras_parc.data.sources import is_folder, num_examples
 
     task = find_task(recipe.task)
     data = task.data
-    source = source or open_data(recipe, data_dir)  # once: a folder is searched
+    source = source or open_data(recipe, data_dir, out)
     names, labels = data.class_names(source), Path(out) / "labels.txt"
     _check_classes(names, labels)
     origin = origin_in(Path(out), recipe)
@@ -79,6 +79,8 @@ def train(
             with replacing(labels) as temporary:
                 temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
             write_origin(Path(out), origin)
+            if is_folder(source) and source.found.keep:
+                source.found.keep()
         return data.dataset(
             source,
             recipe.train_split,
@@ -120,12 +122,17 @@ def train(
         raise ValueError(skipped.failure) from error
 
 
-def open_data(recipe: Recipe, data_dir: str | os.PathLike | None = None):
+def open_data(
+    recipe: Recipe,
+    data_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+):
     """The data set of a recipe, as `keras_parc.data.sources.open_source` opens it.
 
     Args:
         recipe: The run.
         data_dir: Folder of prepared TFDS data sets; default: TFDS' own.
+        out: Folder of the run, where a folder of images has its index unless `data_dir` is given.
 
     Returns:
         A TFDS builder.
@@ -145,6 +152,7 @@ def open_data(recipe: Recipe, data_dir: str | os.PathLike | None = None):
         data_dir,
         None,
         recipe.task,
+        Path(out) if out and not data_dir else None,
         format=recipe.format or None,
         validation=recipe.validation,
         split_by=recipe.split_by or None,

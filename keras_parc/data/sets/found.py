@@ -66,6 +66,8 @@ class Found:
         items: The images in a repeatable order.
         notes: What was changed or left out: the reason, and what it applied to.
         ids: The numbers of the classes in COCO's files; None: 1, 2, 3 ...
+        keep: Writes the index of the folder, see `keras_parc.data.sets.index`; None: none is
+            wanted, or it is there already.
     """
 
     task: str
@@ -74,6 +76,7 @@ class Found:
     items: list[Item]
     notes: dict[str, list[str]]
     ids: list[int] | None = None
+    keep: Callable[[], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

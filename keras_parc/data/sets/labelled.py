@@ -31,6 +31,7 @@ class LabelledFolder(tfds.core.DatasetBuilder):
         split_by: As for `validation_part`.
 
     Attributes:
+        found: What the reader made of the folder.
         report: What was understood, a `Report`.
         paths: The image files of each split, in the order of the set.
         category_ids: The numbers of the classes in COCO's files; None: 1, 2, 3 ...
@@ -62,7 +63,7 @@ class LabelledFolder(tfds.core.DatasetBuilder):
                 f"format {found.format!r}" + (f": {faults}." if faults else ".")
             )
         _check_names(folder, found)
-        self._found, self.category_ids = found, found.ids
+        self.found, self.category_ids = found, found.ids
         super().__init__(data_dir=str(folder))
         self._data_dir = self.name = str(folder)  # the name that messages call it by
         splits, made = _splits(found.items, validation, seed, split_by)
@@ -109,14 +110,14 @@ class LabelledFolder(tfds.core.DatasetBuilder):
         return examples.map(record, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        names = self._found.names
+        names = self.found.names
         features = {
             "image": tfds.features.Image(),
             "image/filename": tfds.features.Text(),
         }
-        if self._found.task == "classification":
+        if self.found.task == "classification":
             features["label"] = tfds.features.ClassLabel(names=names)
-        elif self._found.task == "detection":
+        elif self.found.task == "detection":
             features["image/id"] = tfds.features.Scalar(tf.int64)
             features["objects"] = tfds.features.Sequence(
                 {

@@ -89,6 +89,22 @@ class MaskFiles:
             return path.read_bytes()  # that something is wrong with it is told where it is decoded
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A function that gives a mask as a PNG file of class numbers.
+
+    Args:
+        files: How the masks of the set are read.
+        path: The file.
+    """
+
+    files: MaskFiles
+    path: Path
+
+    def __call__(self) -> bytes:
+        return self.files.content(self.path)
+
+
 def mask_files(folder: Path) -> MaskFiles:
     """What `labelmap.txt` of a set says of its masks.
 

@@ -1,14 +1,13 @@
 """Folders of images and of masks with their names, VOCdevkit and CVAT's among them."""
 
 import dataclasses
-import functools
 import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from keras_parc.data.sets.found import Found, Item, new_notes
-from keras_parc.data.sets.mask_files import BACKGROUND, MaskFiles, mask_files
+from keras_parc.data.sets.mask_files import BACKGROUND, MaskFile, MaskFiles, mask_files
 from keras_parc.data.sets.places import Images, split_of
 from keras_parc.data.sets.voc_folder import lists
 from keras_parc.support.class_maps import IGNORED
@@ -88,8 +87,8 @@ def read(folder: Path, task: str) -> Found:
         classes = _classes(folder, mask, path, files, notes)
         if classes is not None:
             split = listed[name] if listed else split_of(mask)
-            read_mask = functools.partial(files.content, folder / mask)
-            items[path] = Item(str(folder / path), split, mask=read_mask, classes=classes)
+            file = MaskFile(files, folder / mask)
+            items[path] = Item(str(folder / path), split, mask=file, classes=classes)
     if missing := sorted(set(listed) - {mask.rpartition(".")[0] for mask in masks}):
         notes["names in lists without a mask"] += missing
     used = {_image(images, mask) for mask in masks} | set(masks)
@@ -168,5 +167,5 @@ def _named(folder: Path, task: str, files: MaskFiles, items: list[Item], notes) 
         names = [BACKGROUND, *map(str, range(1, last + 1))]
         final = dataclasses.replace(files, names=names)
         for item in items:
-            item.mask = functools.partial(final.content, item.mask.args[0])
+            item.mask = MaskFile(final, item.mask.path)
     return Found(task, "masks", names, items, notes)

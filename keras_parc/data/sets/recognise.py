@@ -15,6 +15,7 @@ from keras_parc.data.sets import (
     yolo_folder,
 )
 from keras_parc.data.sets.found import TASKS, Found
+from keras_parc.data.sets.index import read_index
 from keras_parc.data.sets.labelled import LabelledFolder
 
 
@@ -79,6 +80,7 @@ def open_folder(
     validation: float = 0.2,
     seed: int = 0,
     split_by: str | None = None,
+    index: Path | None = None,
 ) -> LabelledFolder:
     """Open a folder of labelled images of any format.
 
@@ -89,6 +91,8 @@ def open_folder(
         validation: As for `LabelledFolder`.
         seed: As for `LabelledFolder`.
         split_by: As for `LabelledFolder`.
+        index: Folder in which what was read once is kept: it is taken from there as long as no
+            file of the set changes, else `found.keep()` of the answer writes it. None: nothing is.
 
     Raises:
         ValueError: It fits none or several, or something in it cannot be used.
@@ -98,8 +102,12 @@ def open_folder(
     names = [each.name for each in FORMATS]
     if format not in (None, *names):
         raise ValueError(f"`format` must be one of {', '.join(names)}, got {format!r}.")
-    chosen, task = _reading(folder, task, format)
-    found = chosen.read(folder, task)
+
+    def read():
+        chosen, fitting = _reading(folder, task, format)
+        return chosen.read(folder, fitting)
+
+    found = read() if index is None else read_index(index, folder, task, format, read)
     return LabelledFolder(folder, found, validation=validation, seed=seed, split_by=split_by)
 
 
