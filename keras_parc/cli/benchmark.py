@@ -8,15 +8,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from keras_parc.cli.console import Precision, choice, load_backend
+from keras_parc.cli.console import DataDirOption, Precision, choice, load_backend
 
 
 def benchmark_data(
     dataset: Annotated[str, typer.Argument(help="A TFDS set, or a folder split/class/image.")],
     split: Annotated[str, typer.Option(help="A split, or a part: train[:1000].")] = "train",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
-    ] = None,
+    data_dir: DataDirOption = None,
     size: Annotated[int, typer.Option(min=1, help="Side of the images.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 128,
     batches: Annotated[int, typer.Option(min=1, help="Batches in a measurement.")] = 20,

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from keras_parc.cli.console import (
+    DataDirOption,
     FormatOption,
     SplitByOption,
     TaskName,
@@ -29,9 +30,7 @@ def check(
     format: FormatOption = None,
     validation: ValidationOption = 0.2,
     split_by: SplitByOption = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
-    ] = None,
+    data_dir: DataDirOption = None,
     quick: Annotated[bool, typer.Option(help="Do not decode the images.")] = False,
     out: Annotated[
         Path | None,

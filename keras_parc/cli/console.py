@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -118,6 +119,13 @@ ValidationOption = Annotated[
     float,
     typer.Option(
         min=0, max=0.99, help="Of a folder without a validation split, the part that becomes one."
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of prepared TFDS sets, default ~/tensorflow_datasets; what was read of a "
+        "folder of labels is kept there, too."
     ),
 ]
 SplitByOption = Annotated[

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_parc.cli.console import (
+    DataDirOption,
     FormatOption,
     InputRangeOption,
     Protocol,
@@ -40,9 +41,7 @@ def evaluate(
             "own data that of its report."
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
-    ] = None,
+    data_dir: DataDirOption = None,
     format: FormatOption = None,
     validation: ValidationOption = 0.2,
     split_by: SplitByOption = None,
@@ -110,7 +109,13 @@ def evaluate(
     given = given_options(task.evaluate_options, kind, short_side=short_side, protocol=protocol)
     if source is None and Path(dataset).expanduser().is_dir():
         source = open_source(
-            dataset, None, None, task.name, format=format, validation=validation, split_by=split_by
+            dataset,
+            data_dir,
+            None,
+            task.name,
+            format=format,
+            validation=validation,
+            split_by=split_by,
         )
     elif format or split_by:
         raise ValueError(f"--format and --split-by are for folders, {dataset!r} is none.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_parc.cli.console import load_backend
+from keras_parc.cli.console import DataDirOption, load_backend
 from keras_parc.support.text import printable
 
 
@@ -14,9 +14,7 @@ def report(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data. Default: where the run read it.")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Prepared TFDS sets. Default: ~/tensorflow_datasets.")
-    ] = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Measure the model and the files of a run; write report.html and report.json into it."""
     load_backend()

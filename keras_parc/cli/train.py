@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_parc.cli.console import (
+    DataDirOption,
     FormatOption,
     SplitByOption,
     TaskName,
@@ -118,9 +119,7 @@ def train(
         bool, typer.Option(help="With --recipe: print the recipe, with changes, and stop.")
     ] = False,
     export: Annotated[bool, typer.Option(help="Whether to write .tflite files and report.")] = True,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of prepared TFDS data sets. Default: TFDS' own.")
-    ] = None,
+    data_dir: DataDirOption = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices of each host.")] = 1,
     hosts: Annotated[int, typer.Option(min=1, help="Number of hosts (JAX backend).")] = 1,
     host: Annotated[int, typer.Option(min=0, help="Number of this host, from 0.")] = 0,
