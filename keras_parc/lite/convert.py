@@ -3,28 +3,28 @@
 import dataclasses
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_parc.lite import detector
 from keras_parc.lite.detector import Postprocess, is_detector
-from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.exported import ExportedFile
 from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.file.probe import mark_safe
-from keras_parc.lite.process import TaskError, conversion_process
-from keras_parc.lite.quantize import fine_tuning, int8, ranges
+from keras_parc.lite.process import conversion_process
+from keras_parc.lite.proof import converted
+from keras_parc.lite.quantize import fine_tuning, ranges
 from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
-from keras_parc.lite.rewrite import deploy as rewriting
-from keras_parc.lite.rewrite.emission import emit
+from keras_parc.lite.quantized import quantized
+from keras_parc.lite.rewrite.checked import Reference, random_samples
 from keras_parc.lite.rewrite.forms import check_target
-from keras_parc.lite.rewrite.graph import Graph
-from keras_parc.lite.rewrite.importing import import_model
-from keras_parc.lite.rewrite.operations import ACTIVATION, SOFTMAX
+from keras_parc.lite.rewrite.signature import ModelInputs, model_inputs
 from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.models.inputs import InputScale, crop_of, known_scale
 from keras_parc.models.ssd_lite import ssd_anchors
@@ -51,16 +51,21 @@ def to_tflite(
     fine_tune: bool = False,
     postprocess: Postprocess | None = None,
     input_range: str | None = None,
-) -> Path:
-    """Convert a model to a `.tflite` file with a fixed input of one image.
+    input_shape: Any = None,
+    strict: bool = False,
+) -> ExportedFile:
+    """Convert a model to a `.tflite` file of fixed inputs of batch 1.
 
-    The model is rewritten by `deploy` first. `keras_parc.inspect` tells what the file contains,
-    `keras_parc.agreement` how close it is to the model. The upsampling at the end of a segmenter
-    (`keras_parc.DeepLabV3`) is left out: the file returns the logits at low resolution, and clients
-    such as MediaPipe resize them to the image.
+    The model is rewritten by `deploy` first. The rewritten model, and then the file, are compared
+    with the model on random inputs and on calibration images: what would make them differ is left
+    out and named in a warning. `keras_parc.inspect` tells what the file contains. The upsampling at
+    the end of a segmenter (`keras_parc.DeepLabV3`) is left out: the file returns the logits at low
+    resolution, and clients such as MediaPipe resize them to the image.
 
     Args:
-        model: A Keras model over one image input, `(batch, height, width, channels)`.
+        model: A built Keras model: functional, or subclassed and called once. Several inputs and
+            outputs keep their names and order, as the model nests them. An input of uint8 images
+            becomes one of float32.
         path: The file to write, ending in `.tflite`. Written under a temporary name and renamed.
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
@@ -68,7 +73,8 @@ def to_tflite(
             activations in float32; "int8": weights per channel and activations in int8.
         calibration: For "int8": several hundred images from the training data, as the model takes
             them: `(n, height, width, channels)`, an iterable of `(height, width, channels)`, a
-            `tf.data` set, or a folder of image files; see `calibration_images`.
+            `tf.data` set, or a folder of image files; see `calibration_images`. Of a model of
+            several inputs: arrays, nested as the model takes them, or an iterable of such examples.
         io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
         rewrite: Whether to rewrite the model; False converts it as it is, for comparison.
         target: See `deploy`.
@@ -84,16 +90,22 @@ def to_tflite(
             "-1..1", "imagenet" (mean and deviation of ImageNet), "caffe" (BGR, mean subtracted),
             "bgr-0..1" (the authors'). It is recorded in the file, where the tools of this package
             read it; without it, `keras_parc.models.inputs.known_scale` finds it in the model.
+        input_shape: The shapes of all inputs without the batch, nested as the model takes them,
+            where they are open and no images, or not known: `(28, 28)`, `[(224, 224, 3), (5,)]`.
+        strict: Whether it is an error, not a warning, that a part of the model could not be
+            rewritten so that it computes the same.
 
     Returns:
-        The path written.
+        The path written. With "int8" its `closeness` is that of the outputs to the model's, on
+        calibration images that were held out.
 
     Raises:
-        ValueError: An argument is out of its range, the input size is unknown or not the model's,
-            calibration images are missing, of the wrong shape, or not finite, or metadata or
-            post-processing do not fit the model.
+        ValueError: An argument is out of its range, the shape of an input is unknown or not the
+            model's, calibration images are missing, of the wrong shape, or not finite, metadata or
+            post-processing do not fit the model, or with `strict` the rewrite differs.
         RuntimeError: Keras does not run on TensorFlow, the model needs an operation that is not
-            built into TensorFlow Lite, or the conversion process died.
+            built into TensorFlow Lite or that computes something else there, or the conversion
+            process died.
         OSError: The folder cannot be written.
 
     Example:
@@ -118,40 +130,57 @@ def to_tflite(
     if fine_tune and quantize != "int8":
         raise ValueError(f"`fine_tune` needs `quantize='int8'`, got {quantize!r}.")
     check_target(target)
-    shape = rewriting.input_shape(model, input_size)
+    inputs = model_inputs(model, input_size, input_shape)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
     model = low_resolution(model)
-    anchors = ssd_anchors(model, shape[:2]) if is_detector(model) else None
+    anchors = ssd_anchors(model, inputs.image[:2]) if is_detector(model) else None
     if postprocess is not None and anchors is None:
         raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
     if metadata is not None:
         _check_metadata(metadata, model, anchors is not None)
-    scale, crop, metadata = _image_facts(model, metadata, input_range)
+    scale, crop, metadata = _image_facts(model, inputs, metadata, input_range)
     images = None
     if quantize == "int8":
         limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
-        images = calibration_images(calibration, shape, model, limit, input_range)
+        images = calibration_images(calibration, inputs, model, limit, input_range)
     # The file is created first: the folder may not be writable.
     with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
         process.start()
-        softmax = False
-        if rewrite:
-            model, softmax = _rewritten(model, shape, target, quantize == "int8")
-        types = (io, "float32" if softmax or anchors is not None else io)
-        method = ranges.DEFAULT if anchors is None else detector.RANGES
-        content = _convert(model, shape, quantize, images, types, process, fine_tune, method)
-        content = _finish(content, model, quantize, io if softmax else None)
+        reference = Reference(model, inputs, _samples(inputs, scale, images))
+        task = metadata.task if metadata is not None else None
+        found = converted(
+            reference, quantize, process, task=task, target=target, rewrite=rewrite, strict=strict
+        )
+        content, closeness = found.content, None
+        if quantize == "int8":
+            detects = anchors is not None
+            content, closeness = quantized(
+                found,
+                images,
+                io,
+                detector.RANGES if detects else ranges.DEFAULT,
+                ends_float=detects,
+                fine_tune=fine_tune,
+            )
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())
-        if shape[-1] == 3:
+        if inputs.image and inputs.image[-1] == 3:
             content = record(content, scale, crop)
         if metadata is not None:
             content = add_metadata(content, metadata, anchors)
         temporary.write_bytes(content)
         mark_safe(content)
-    return path
+    exported = ExportedFile(path)
+    exported.closeness = closeness
+    return exported
+
+
+def _samples(inputs: ModelInputs, scale, images) -> list[list[np.ndarray]]:
+    """What the file is compared on: random inputs, and two calibration images if there are any."""
+    chosen = [each if isinstance(each, tuple) else (each,) for each in (images or [])[:2]]
+    return random_samples(inputs, scale) + [list(each) for each in chosen]
 
 
 def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:
@@ -176,9 +205,16 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
 
 
 def _image_facts(
-    model: keras.Model, metadata: Metadata | None, input_range: str | None
+    model: keras.Model, inputs: ModelInputs, metadata: Metadata | None, input_range: str | None
 ) -> tuple[InputScale | None, float, Metadata | None]:
     """What the file says of its images: scale, crop, and the metadata with the same scale."""
+    if inputs.image is None:
+        if metadata is not None or input_range is not None:
+            raise ValueError(
+                f"`metadata` and `input_range` are for models of one image; {model.name!r} takes "
+                f"{[each.shape for each in inputs.entries]}."
+            )
+        return None, CENTRE, None
     scale = known_scale(model, input_range)
     crop = crop_of(model) if metadata is None or metadata.crop == CENTRE else metadata.crop
     says_nothing = metadata is None or metadata.scale == InputScale()
@@ -208,63 +244,3 @@ def _image_facts(
             stacklevel=3,
         )
     return metadata.scale, crop, metadata
-
-
-def _rewritten(model, shape, target: str, cut: bool) -> tuple[keras.Model, bool]:
-    """The deployed model, and whether a last softmax was cut off it."""
-    graph = import_model(model, shape)
-    rewriting.rewrite(graph, target)
-    softmax = cut and _cut_softmax(graph)
-    return emit(graph), softmax
-
-
-def _cut_softmax(graph: Graph) -> bool:
-    last = graph.outputs[0]
-    if len(graph.outputs) > 1 or last.op is not ACTIVATION or last["function"] is not SOFTMAX:
-        return False
-    graph.outputs = list(last.inputs)
-    return True
-
-
-def _convert(
-    model, shape, quantize, images, io: tuple[str, str], process, fine_tune: bool, method: str
-) -> bytes:
-    import tensorflow as tf
-
-    # Weights become constants, and gradients are left out: otherwise TensorFlow traces functions to
-    # save every weight and to derive every activation, which takes longer than the conversion.
-    weights, state = (
-        [variable.numpy() for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    )
-    function = tf.function(
-        lambda image: model.stateless_call(weights, state, image, training=False)[0],
-        input_signature=[tf.TensorSpec((1, *shape), tf.float32, name="image")],
-    )
-    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(tf.Module(), folder, signatures=function, options=options)
-        try:
-            content = process.run("convert", folder, quantize)
-        except TaskError as error:
-            raise RuntimeError(
-                f"{model.name!r} cannot be converted to built-in operations: {error}"
-            ) from None
-    if fine_tune:
-        tuned = fine_tuning.fine_tune(content, images, method)
-        content, images = tuned.content, tuned.calibration
-    if quantize == "int8":
-        content = int8.quantize(content, images, *io, method)
-    return content
-
-
-def _finish(content: bytes, model, quantize: str | None, softmax_io: str | None) -> bytes:
-    """Make the last changes to an int8 file: symmetric matrices, a softmax in float32."""
-    if quantize != "int8":
-        return content
-    file = flatbuffer.read(content)
-    matrices = [w for layer in model.layers for w in layer.get_weights() if w.ndim == 3]
-    flatbuffer.symmetric_products(file, matrices)
-    if softmax_io is not None:
-        flatbuffer.append_softmax(file, softmax_io)
-    return flatbuffer.write(file)

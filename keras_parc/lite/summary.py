@@ -16,7 +16,7 @@ from keras_parc.lite.process import conversion_process
 from keras_parc.lite.quantize import fine_tuning
 from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
 from keras_parc.lite.quantize.explain import explain, noise_table, write_noise
-from keras_parc.lite.rewrite.deploy import input_shape
+from keras_parc.lite.rewrite.signature import model_inputs
 
 COMPARED = 100  # How many calibration images the file is compared with Keras on.
 
@@ -73,8 +73,8 @@ def export_with_summary(
         images = None
         if calibration is not None:
             limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
-            shape = input_shape(model, input_size)
-            images = calibration_images(calibration, shape, model, limit, input_range)
+            inputs = model_inputs(model, input_size)
+            images = calibration_images(calibration, inputs, model, limit, input_range)
         progress.update(step, advance=1, description="converting")
         if fine_tune:
             progress.stop()  # Training shows progress of its own.

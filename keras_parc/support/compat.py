@@ -7,6 +7,7 @@ for each name in the libraries that are installed. Libraries are imported where 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,12 @@ def _uses(library: str, name: str, reason: str) -> Callable[[Callable], Callable
     "A Sequential model has its graph in a functional model inside, which it does not hand out.",
 )
 def functional(model: keras.Model) -> keras.Model:
-    """The functional model inside a built Sequential model; any other model as it is."""
-    return getattr(model, "_functional", None) or model
+    """The functional model that a built Sequential model runs; any other model as it is."""
+    import keras
+
+    if isinstance(model, keras.Sequential) and _called_as(model, keras.Sequential):
+        return model._functional or model
+    return model
 
 
 @_uses(
@@ -79,9 +84,33 @@ def calls(model: keras.Model) -> Iterator[Any]:
         yield from model._nodes_by_depth[depth]
 
 
+@_uses(
+    "keras",
+    "keras.src.models.functional.Functional",
+    "The class of functional models, whose `call` runs the graph: a subclass with a `call` of its "
+    "own computes something else. `keras.Model(inputs, outputs)` is an instance of it.",
+)
 def has_graph(model: Any) -> bool:
-    """Whether `calls` can read this: a functional model, not a subclassed one nor a layer."""
-    return hasattr(model, "_nodes_by_depth")
+    """Whether `calls` tells all that this does: a functional model, with no call of its own."""
+    from keras.src.models.functional import Functional
+
+    return isinstance(model, Functional) and _called_as(model, Functional)
+
+
+def _called_as(model: keras.Model, cls: type) -> bool:
+    """Whether a call of the model does what it does in this class."""
+    own = "call" in vars(model)
+    return not own and type(model).call is cls.call and type(model).__call__ is cls.__call__
+
+
+@_uses(
+    "keras",
+    "keras.layers.Layer._flatten_layers",
+    "All layers inside a layer. The public `layers` is that of models alone, and one level deep.",
+)
+def layers_in(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A layer and all layers inside it."""
+    return list(layer._flatten_layers())
 
 
 @_uses(
@@ -115,7 +144,32 @@ def call_count(layer: keras.layers.Layer) -> int:
     return len(layer._inbound_nodes)
 
 
-OPERATIONS = ("Add", "Concatenate", "Flip", "GetItem", "Multiply", "Split")
+@_uses(
+    "keras",
+    "keras.src.backend.tensorflow.numpy.signbit",
+    "`ops.argmax` asks it for the sign of zero by an operation on bits, which TensorFlow Lite does "
+    "not have; nothing public leaves that out.",
+)
+@contextlib.contextmanager
+def sign_without_bits() -> Iterator[None]:
+    """A block in which Keras on TensorFlow finds signs by comparison: -0.0 counts as 0.0."""
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy
+
+    before = numpy.signbit
+    numpy.signbit = lambda x: tf.less(x, tf.zeros_like(x))
+    try:
+        yield
+    finally:
+        numpy.signbit = before
+
+
+OPERATIONS = {
+    **dict.fromkeys(("Add", "Concatenate", "Flip", "GetItem", "Multiply", "Reshape"), "numpy"),
+    **dict.fromkeys(("Split", "Subtract", "Tanh", "TrueDivide"), "numpy"),
+    **dict.fromkeys(("HardSigmoid", "HardSilu", "LogSigmoid", "Relu", "Relu6", "Selu"), "nn"),
+    **dict.fromkeys(("Sigmoid", "Silu", "Softmax", "Softplus"), "nn"),
+}
 _WHY_OPERATIONS = (
     "The class of what a function of `keras.ops` leaves in a functional model; only the function "
     "is public, and layers have the same class names."
@@ -123,17 +177,17 @@ _WHY_OPERATIONS = (
 
 
 def _uses_operations(function: Callable) -> Callable:
-    for name in OPERATIONS:
-        _uses("keras", f"keras.src.ops.numpy.{name}", _WHY_OPERATIONS)(function)
+    for name, module in OPERATIONS.items():
+        _uses("keras", f"keras.src.ops.{module}.{name}", _WHY_OPERATIONS)(function)
     return function
 
 
 @_uses_operations
 def operation_class(name: str) -> type:
     """The class of an operation of `keras.ops` in a functional model, one of `OPERATIONS`."""
-    from keras.src.ops import numpy
+    from keras.src.ops import nn, numpy
 
-    return getattr(numpy, name)
+    return getattr({"numpy": numpy, "nn": nn}[OPERATIONS[name]], name)
 
 
 @_uses(

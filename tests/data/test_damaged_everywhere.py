@@ -11,6 +11,7 @@ from PIL import Image
 
 from image_files import encoded, picture
 from keras_parc.lite.quantize.calibration import calibration_images
+from keras_parc.lite.rewrite.signature import model_inputs
 from keras_parc.tasks.classification.measuring import evaluate_classifier
 
 BROKEN = encoded(picture(1))[:300]
@@ -91,6 +92,6 @@ def test_predict(folder, light, run_cli):
 
 def test_calibration(folder, light, caplog):
     model = keras.models.load_model(light)
-    images = calibration_images(folder / "train", (32, 32, 3), model)
+    images = calibration_images(folder / "train", model_inputs(model), model)
     assert len(images) == 32
     assert "broken.jpg" in caplog.text

@@ -5,13 +5,12 @@ import functools
 import numpy as np
 import pytest
 from keras import layers, ops
-from rewritten import check
+from rewritten import check, read
 
 import keras_parc
 from keras_parc import ParCH, ParCV, PositionEmbedding
 from keras_parc.lite.rewrite import forms
 from keras_parc.lite.rewrite.deploy import rewrite
-from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.lite.rewrite.operations import DEPTHWISE
 
 
@@ -109,9 +108,7 @@ def test_the_table_of_forms():
 @pytest.mark.parametrize("target", ["litert", "portable"])
 def test_no_depthwise_convolution_beyond_9_taps(target):
     """XNNPACK's next larger kernel has 25, the time of 25 taps however few are used."""
-    graph = import_model(
-        keras_parc.ParCNetXS(input_shape=(320, 288, 3), include_preprocessing=False), (320, 288, 3)
-    )
+    graph = read(keras_parc.ParCNetXS(input_shape=(320, 288, 3), include_preprocessing=False))
     rewrite(graph, target)
     taps = [np.prod(n["kernel"].shape[:2]) for n in graph.nodes() if n.op is DEPTHWISE]
     assert max(taps) == 9

@@ -14,6 +14,7 @@ import keras_parc
 from keras_parc.layers import ImageInput
 from keras_parc.lite.file import flatbuffer, image_facts
 from keras_parc.lite.quantize.calibration import calibration_images
+from keras_parc.lite.rewrite.signature import model_inputs
 from keras_parc.models.inputs import AUTHORS, INPUT_RANGES, InputScale, known_scale
 from keras_parc.support.images import load_image
 from keras_parc.tasks.classification.predicting import classify
@@ -123,12 +124,14 @@ def test_a_file_that_does_not_say(photo, tmp_path, run_cli):
 
 
 def test_calibration_from_a_folder_obeys_it(photo):
-    found = calibration_images(photo.parent, SHAPE, recorded(AUTHORS, 1.0))[0]
+    found = calibration_images(
+        photo.parent, model_inputs(recorded(AUTHORS, 1.0)), recorded(AUTHORS, 1.0)
+    )[0]
     assert found[-1, 0] == pytest.approx([50 / 255, 100 / 255, 200 / 255])
     bare = mean_colour(keras.Input(SHAPE))
     with pytest.raises(ValueError, match="is not recorded"):
-        calibration_images(photo.parent, SHAPE, bare)
-    found = calibration_images(photo.parent, SHAPE, bare, input_range="caffe")[0]
+        calibration_images(photo.parent, model_inputs(bare), bare)
+    found = calibration_images(photo.parent, model_inputs(bare), bare, input_range="caffe")[0]
     assert found[-1, 0] == pytest.approx([50 - 103.939, 100 - 116.779, 200 - 123.68])
 
 
@@ -157,7 +160,7 @@ def preprocessing(layer):
 def test_calibration_that_fits_is_not_questioned(model, images):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        assert len(calibration_images(images, SHAPE, model())) == 4
+        assert len(calibration_images(images, model_inputs(model()), model())) == 4
 
 
 @pytest.mark.parametrize(
@@ -172,12 +175,14 @@ def test_calibration_that_fits_is_not_questioned(model, images):
 def test_calibration_that_does_not_fit_is_warned_of(scale, images, said):
     model = recorded(INPUT_RANGES[scale])
     with pytest.warns(UserWarning, match=said):
-        assert len(calibration_images(images, SHAPE, model)) == 4
+        assert len(calibration_images(images, model_inputs(model), model)) == 4
     other = {"0..255": "0..1", "bgr-0..1": "0..255", "-1..1": "0..255"}[scale]
     if images.min() >= 0:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            calibration_images(images, SHAPE, model, input_range=other)  # the user's word
+            calibration_images(
+                images, model_inputs(model), model, input_range=other
+            )  # the user's word
 
 
 def test_images_for_a_file_are_looked_at(tmp_path):

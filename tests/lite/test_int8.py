@@ -15,6 +15,7 @@ from keras_parc.lite.quantize.explain import explain, match, noise_table, write_
 from keras_parc.lite.quantize.int8 import quantize
 from keras_parc.lite.quantize.ranges import METHODS, choose_ranges, least_error
 from keras_parc.lite.quantize.traced_file import TracedFile
+from keras_parc.lite.rewrite.signature import model_inputs
 
 SHAPE = (32, 32, 3)
 
@@ -239,7 +240,7 @@ def test_noise_as_table_and_csv(files, pixels, tmp_path):
 )
 def test_calibration_mistakes(model, images, message):
     with pytest.raises(ValueError, match=message):
-        calibration_images(images, SHAPE, model)
+        calibration_images(images, model_inputs(model), model)
 
 
 def test_calibration_from_a_data_set(model, pixels):
@@ -249,7 +250,7 @@ def test_calibration_from_a_data_set(model, pixels):
     pairs = tf.data.Dataset.from_tensor_slices((pixels, labels))
     named = tf.data.Dataset.from_tensor_slices({"image": pixels, "label": labels}).repeat()
     for source in (pixels, pairs, pairs.batch(5), named):
-        found = calibration_images(source, SHAPE, model, limit=7)
+        found = calibration_images(source, model_inputs(model), model, limit=7)
         np.testing.assert_array_equal(found, pixels[:7])
 
 
@@ -259,18 +260,18 @@ def test_calibration_from_a_folder(model, pixels, tmp_path):
         folder.mkdir(exist_ok=True)
         Image.fromarray(image.astype("uint8")).save(folder / f"{number}.png")
     (tmp_path / "notes.txt").write_text("not an image")
-    found = calibration_images(tmp_path, SHAPE, model)
+    found = calibration_images(tmp_path, model_inputs(model), model)
     np.testing.assert_array_equal(found, pixels[:6])
-    found = calibration_images(tmp_path, SHAPE, model, limit=3)
+    found = calibration_images(tmp_path, model_inputs(model), model, limit=3)
     np.testing.assert_array_equal(found, pixels[[0, 2, 5]])  # One of each class.
     plain = keras_parc.ParCNetTiny(input_shape=SHAPE, classes=2, include_preprocessing=False)
-    found = calibration_images(tmp_path, SHAPE, plain)
+    found = calibration_images(tmp_path, model_inputs(plain), plain)
     np.testing.assert_allclose(found, pixels[:6, ..., ::-1] / 255)
     with pytest.raises(FileNotFoundError):
-        calibration_images(tmp_path / "missing", SHAPE, model)
+        calibration_images(tmp_path / "missing", model_inputs(model), model)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image files"):
-        calibration_images(tmp_path / "empty", SHAPE, model)
+        calibration_images(tmp_path / "empty", model_inputs(model), model)
 
 
 def test_what_a_concatenation_widens_reaches_the_next_convolution():

@@ -3,14 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from rewritten import conv
+from rewritten import conv, read
 
 import keras_parc
 from keras_parc.lite.rewrite import operations
 from keras_parc.lite.rewrite.deploy import rewrite
 from keras_parc.lite.rewrite.emission import EMITTERS, emit
 from keras_parc.lite.rewrite.graph import Graph, Node
-from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.lite.rewrite.operations import (
     ACTIVATION,
     ADD,
@@ -157,7 +156,7 @@ def test_attributes_are_those_listed():
 
     image = keras.Input((12, 12, 4))
     for target in ("litert", "portable"):
-        graph = import_model(keras.Model(image, function(image)), (12, 12, 4))
+        graph = read(keras.Model(image, function(image)))
         for _ in ("read", "rewritten"):
             for node in graph.nodes():
                 assert all(name in node.op.attributes for name in node.attrs), node

@@ -10,12 +10,11 @@ import pytest
 from clients import TOOLS, command
 from keras import layers
 from PIL import Image
-from rewritten import check, conv
+from rewritten import check, conv, read
 
 import keras_parc
 from keras_parc.layers.resize import ResizeLike
 from keras_parc.lite.rewrite.deploy import rewrite
-from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.models.deeplab_v3 import DeepLabV3, atrous_pyramid_pooling, low_resolution
 from keras_parc.support.class_maps import painted
 from keras_parc.tasks.segmentation.measuring import (
@@ -32,7 +31,7 @@ def rewritten(function, shape):
     """The nodes after the rewrite, by operation; that it is the same is checked too."""
     check(function, shape)
     image = keras.Input(shape)
-    graph = import_model(keras.Model(image, function(image)), shape)
+    graph = read(keras.Model(image, function(image)))
     rewrite(graph)
     return {
         op: [n for n in graph.nodes() if n.op.name == op] for op in ("conv", "depthwise", "resize")

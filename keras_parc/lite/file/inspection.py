@@ -8,9 +8,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import tree
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.file.runtime import TFLiteModel, open_file, operators
+from keras_parc.lite.file.runtime import (
+    TFLiteModel,
+    alone,
+    file_tensors,
+    open_file,
+    operators,
+    tensor_shape,
+)
 from keras_parc.models.deeplab_v3 import low_resolution
 from keras_parc.support import compat
 
@@ -34,10 +42,11 @@ class Inspection:
     operations: dict[str, int]  # name to count, most frequent first
     partitions: int  # pieces of the graph that XNNPACK runs
     outside: dict[str, int]  # operations left to the runtime's own kernels
-    input_shape: tuple[int, ...]
-    input_dtype: str
+    input_shape: tuple[int, ...]  # of several inputs a dictionary by name, in order
+    input_dtype: str  # the same
     output_dtypes: tuple[str, ...]
     smallest_runtime: str  # lowest version of TensorFlow Lite that has all operations; "": unknown
+    names: tuple[tuple[str, ...], tuple[str, ...]]  # of the inputs and the outputs, in order
 
 
 def inspect(path: str | os.PathLike) -> Inspection:
@@ -62,15 +71,18 @@ def inspect(path: str | os.PathLike) -> Inspection:
     """
     interpreter = open_file(path)
     nodes = compat.operation_details(interpreter)
-    (image,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs, outputs = file_tensors(interpreter)
     return Inspection(
         size=Path(path).stat().st_size,
         operations=dict(Counter(operators(path)).most_common()),
         partitions=sum(node["op_name"] == "DELEGATE" for node in nodes),
-        outside=dict(Counter(outside(nodes, [each["index"] for each in outputs])).most_common()),
-        input_shape=tuple(int(side) for side in image["shape"]),
-        input_dtype=np.dtype(image["dtype"]).name,
-        output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs),
+        outside=dict(
+            Counter(outside(nodes, [each["index"] for each in outputs.values()])).most_common()
+        ),
+        input_shape=alone({name: tensor_shape(each) for name, each in inputs.items()}),
+        input_dtype=alone({name: np.dtype(each["dtype"]).name for name, each in inputs.items()}),
+        output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs.values()),
+        names=(tuple(inputs), tuple(outputs)),
         smallest_runtime=_smallest_runtime(Path(path).read_bytes()),
     )
 
@@ -124,19 +136,19 @@ class Agreement:
     """
 
     same_class: float  # fraction of images (or pixels) with the same largest value
-    signal_to_noise_db: float  # power of the model's outputs to that of the differences
+    signal_to_noise_db: float  # power of the model's outputs to that of the differences, the least
     largest_difference: float  # of any output
 
 
-def agreement(
-    model: keras.Model, path: str | os.PathLike, images: Iterable[np.ndarray]
-) -> Agreement:
+def agreement(model: keras.Model, path: str | os.PathLike, images: Iterable) -> Agreement:
     """Compare a file with the Keras model it was made from.
 
     Args:
-        model: A model of one output; of a segmenter, the logits at low resolution are compared.
+        model: The model; of a segmenter, the logits at low resolution are compared. Of several
+            outputs the first with classes tells `same_class`.
         path: The file.
-        images: As the model takes them, `(n, height, width, channels)`, at least one.
+        images: As the model takes them, `(n, height, width, channels)`, at least one; of several
+            inputs arrays, nested as the model takes them.
 
     Returns:
         An `Agreement` over all the images.
@@ -151,19 +163,46 @@ def agreement(
         >>> keras_parc.agreement(model, path, numpy.random.rand(3, 32, 32, 3)).same_class
         1.0
     """
-    images, model = np.asarray(list(images), "float32"), low_resolution(model)
-    if not len(images):
+    model, file = low_resolution(model), TFLiteModel(path)
+    if isinstance(file.input_shape, dict):
+        inputs = tree.map_structure(np.asarray, images)
+    else:
+        inputs = np.asarray(list(images), "float32")
+    arrays = tree.flatten(inputs)
+    if not len(arrays[0]):
         raise ValueError("`images` is empty.")
-    found = TFLiteModel(path)(images)
-    batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches])
-    noise = np.mean((found - expected) ** 2)
-    decibels = 10 * np.log10(np.mean(expected**2) / noise) if noise else np.inf
-    return Agreement(
-        same_class=float(np.mean(found.argmax(-1) == expected.argmax(-1))),
-        signal_to_noise_db=float(decibels),
-        largest_difference=float(np.abs(found - expected).max()),
-    )
+    found = file(dict(zip(file.names, arrays, strict=True)))
+    try:
+        expected = _outputs(model, inputs, len(arrays[0]), _BATCH)
+    except Exception:  # of a model that is written for a batch of one
+        expected = _outputs(model, inputs, len(arrays[0]), 1)
+    results = found.values() if isinstance(found, dict) else [found]
+    pairs = zip(results, zip(*expected, strict=True), strict=True)
+    return compared([(np.asarray(a), np.concatenate(b)) for a, b in pairs])
+
+
+def _outputs(model, inputs, count: int, size: int) -> list[list[np.ndarray]]:
+    """What a model returns for batches of its inputs."""
+    found = []
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        batch = tree.map_structure(lambda each, part=part: each[part], inputs)
+        found.append([np.asarray(each) for each in tree.flatten(model(batch, training=False))])
+    return found
+
+
+def compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
+    """Compare outputs: of each what was found, and what was expected."""
+    same, least, largest = None, np.inf, 0.0
+    for a, b in pairs:
+        a, b = a.astype("float64"), b.astype("float64")
+        noise = np.mean((a - b) ** 2)
+        if noise:
+            least = min(least, 10 * np.log10(max(np.mean(b**2), 1e-300) / noise))
+        largest = max(largest, float(np.abs(a - b).max()))
+        if same is None and (b.shape[-1] > 1 or len(pairs) == 1):
+            same = float(np.mean(a.argmax(-1) == b.argmax(-1)))
+    return Agreement(1.0 if same is None else same, float(least), largest)
 
 
 def arena_size(path: str | os.PathLike) -> int:

@@ -1,6 +1,7 @@
 """Running a `.tflite` file on the current LiteRT runtime."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from flatbuffers import flexbuffers
 
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.metadata import recorded_scale
+from keras_parc.lite.file.outputs import quantized, real
 from keras_parc.lite.file.probe import check_runs, refusal
 from keras_parc.models.inputs import InputScale, check_values
 from keras_parc.support import compat
@@ -52,60 +54,101 @@ def operators(path: str | os.PathLike) -> list[str]:
     return [each["op_name"] for each in compat.operation_details(open_file(path, delegate=False))]
 
 
-class _ImageFile:
-    """A file that takes one image at a time."""
+class _File:
+    """A file that takes one example at a time."""
 
     def __init__(self, path: str | os.PathLike, threads: int):
         self.path = Path(path)
         self._interpreter = open_file(path, threads)
-        inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1:
-            raise ValueError(f"A file with one input is needed; {str(path)!r} has {len(inputs)}.")
-        self._input = inputs[0]
+        self._inputs, self._outputs = file_tensors(self._interpreter)
+        self.input_shape = alone({name: tensor_shape(each) for name, each in self._inputs.items()})
+        self.input_dtype = alone(
+            {name: np.dtype(each["dtype"]) for name, each in self._inputs.items()}
+        )
+        self.names = tuple(self._inputs)
         recorded, self.crop = recorded_scale(path)
         self.input_scale = recorded or self._quantized_scale()
-        self.input_shape = tuple(int(side) for side in self._input["shape"])
-        self.input_dtype = np.dtype(self._input["dtype"])
 
     def _quantized_scale(self) -> InputScale | None:
         """Of a uint8 input, which clients pass pixels as they are, what these stand for."""
-        scale, zero_point = self._input["quantization"]
-        if self._input["dtype"] != np.uint8 or not scale:
-            return InputScale() if self._input["dtype"] == np.uint8 else None
+        each, *others = self._inputs.values()
+        if others or each["dtype"] != np.uint8:
+            return None
+        scale, zero_point = each["quantization"]
+        if not scale:
+            return InputScale()
         return InputScale((float(zero_point),) * 3, (float(f"{1 / scale:.6g}"),) * 3)
 
     def operators(self) -> list[str]:
         """Names of the operations in the file, in order, before a delegate replaces them."""
         return operators(self.path)
 
-    def _checked(self, images: np.ndarray) -> np.ndarray:
-        images = np.asarray(images)
-        if images.shape[1:] != self.input_shape[1:]:
-            raise ValueError(
-                f"Images must be (n, {', '.join(map(str, self.input_shape[1:]))}), got "
-                f"{images.shape}."
-            )
-        check_values(images, self.input_scale)
-        return images
+    def _checked(self, inputs) -> Iterator[tuple[np.ndarray, ...]]:
+        """The examples one by one, an array for each input."""
+        arrays = [np.asarray(each) for each in self._flat(inputs)]
+        for array, (name, each) in zip(arrays, self._inputs.items(), strict=True):
+            shape = tensor_shape(each)
+            if array.shape[1:] != shape[1:] or array.ndim != len(shape):
+                what = "Images" if len(arrays) == 1 else f"The input {name!r}"
+                raise ValueError(
+                    f"{what} must be (n, {', '.join(map(str, shape[1:]))}), got {array.shape}."
+                )
+        if len(arrays) == 1 and arrays[0].ndim == 4:
+            check_values(arrays[0], self.input_scale)
+        counts = sorted({len(array) for array in arrays})
+        if len(counts) > 1:
+            raise ValueError(f"The inputs have different numbers of examples: {counts}.")
+        return zip(*arrays, strict=True)
 
-    def _run(self, image: np.ndarray) -> None:
-        image, (scale, zero_point) = image[None], self._input["quantization"]
-        if self.input_dtype != np.float32 and scale:
-            limits = np.iinfo(self.input_dtype)
-            image = np.clip(np.rint(image / scale + zero_point), limits.min, limits.max)
-        self._interpreter.set_tensor(self._input["index"], image.astype(self.input_dtype))
+    def _flat(self, inputs) -> list:
+        names = list(self._inputs)
+        if isinstance(inputs, dict):
+            if set(inputs) == set(names):
+                return [inputs[name] for name in names]
+        elif len(names) == 1:
+            return [inputs]
+        elif isinstance(inputs, (list, tuple)) and len(inputs) == len(names):
+            return list(inputs)
+        raise ValueError(
+            f"The inputs must be a dictionary of {names}, or a list of them in this order."
+        )
+
+    def _run(self, example: Sequence[np.ndarray]) -> None:
+        for value, each in zip(example, self._inputs.values(), strict=True):
+            self._interpreter.set_tensor(each["index"], quantized(value[None], each))
         self._interpreter.invoke()
 
     def _value(self, output: dict) -> np.ndarray:
-        value = self._interpreter.get_tensor(output["index"])[0]
-        scale, zero_point = output["quantization"]
-        if output["dtype"] != np.float32 and scale:
-            value = (value.astype("float32") - zero_point) * scale
-        return value
+        value = self._interpreter.get_tensor(output["index"])
+        return real(value, output)[0] if value.ndim else real(value, output)
 
 
-class TFLiteModel(_ImageFile):
-    """A `.tflite` file as a function of images.
+def file_tensors(interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The inputs and the outputs by name, in order: those of the signature, where there is one."""
+    found = []
+    for kind in ("input", "output"):
+        details = getattr(interpreter, f"get_{kind}_details")()
+        names = {int(each["index"]): each["name"] for each in details}
+        if interpreter.get_signature_list():
+            runner = interpreter.get_signature_runner()
+            signature = getattr(runner, f"get_{kind}_details")()
+            names |= {int(each["index"]): name for name, each in signature.items()}
+        found.append({names[int(each["index"])]: each for each in details})
+    return tuple(found)
+
+
+def tensor_shape(tensor: dict) -> tuple[int, ...]:
+    """The shape of a tensor of the runtime; `tensor`: its details."""
+    return tuple(int(side) for side in tensor["shape"])
+
+
+def alone(values: dict):
+    """The only value of a dictionary; the dictionary if it has several."""
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+class TFLiteModel(_File):
+    """A `.tflite` file as a function of images, or of whatever it takes.
 
     A damaged file can end the runtime, and with it the process. So one that this process has not
     made is first run in a child process, on zeros and on random pixels: 0.2 s and two inferences,
@@ -117,7 +160,9 @@ class TFLiteModel(_ImageFile):
 
     Attributes:
         path: The file.
-        input_shape: Shape of the input, `(1, height, width, channels)`.
+        input_shape: Shape of the input, `(1, height, width, channels)`; of several inputs a
+            dictionary by name, in order. So are `input_dtype` and `output_shape`.
+        names: Of the inputs, in order.
         input_dtype: Type of the input.
         input_scale: What the file takes, a `keras_parc.models.inputs.InputScale`; None where it
             does not say.
@@ -126,8 +171,7 @@ class TFLiteModel(_ImageFile):
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a TensorFlow Lite model, cannot be run, or it has
-            several inputs or outputs.
+        ValueError: The file is not a TensorFlow Lite model, or cannot be run.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -139,31 +183,34 @@ class TFLiteModel(_ImageFile):
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
         super().__init__(path, threads)
-        outputs = self._interpreter.get_output_details()
-        if len(outputs) != 1:
-            raise ValueError(f"A file with one output is needed; {str(path)!r} has {len(outputs)}.")
-        self._output = outputs[0]
-        self.output_shape = tuple(int(side) for side in self._output["shape"])
+        self.output_shape = alone(
+            {name: tensor_shape(each) for name, each in self._outputs.items()}
+        )
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images):
         """Run images `(n, height, width, channels)`, as the model takes them, one by one.
 
         Warns if all values of an image lie in 0..1 and the model takes pixels.
 
+        Args:
+            images: Of a file of several inputs a dictionary or list of arrays `(n, ...)`.
+
         Returns:
-            The outputs as float32, `(n, ...)`; quantized values are converted to real numbers.
+            The outputs, `(n, ...)`, quantized values as real numbers (float32); of several outputs
+            a dictionary by name, in order.
 
         Raises:
             ValueError: The images are not of the model's size, or hold NaN or infinity.
         """
-        return np.stack([self._one(image) for image in self._checked(images)])
+        found: dict[str, list] = {name: [] for name in self._outputs}
+        for example in self._checked(images):
+            self._run(example)
+            for name, each in self._outputs.items():
+                found[name].append(np.array(self._value(each)))
+        return alone({name: np.stack(values) for name, values in found.items()})
 
-    def _one(self, image: np.ndarray) -> np.ndarray:
-        self._run(image)
-        return self._value(self._output)
 
-
-class TFLiteDetector(_ImageFile):
+class TFLiteDetector(_File):
     """A `.tflite` file of a detector with post-processing inside, as a function of images.
 
     Args:
@@ -196,9 +243,6 @@ class TFLiteDetector(_ImageFile):
 
     def __init__(self, path: str | os.PathLike, threads: int = 1):
         super().__init__(path, threads)
-        self._outputs = {}
-        if self._interpreter.get_signature_list():
-            self._outputs = self._interpreter.get_signature_runner().get_output_details()
         if set(self._outputs) != {"boxes", "classes", "scores", "count"}:
             raise ValueError(
                 f"{str(path)!r} is not a detector with post-processing inside: its outputs are "
@@ -224,10 +268,10 @@ class TFLiteDetector(_ImageFile):
         Raises:
             ValueError: The images are not of the model's size, or hold NaN or infinity.
         """
-        return [self._one(image) for image in self._checked(images)]
+        return [self._one(example) for example in self._checked(images)]
 
-    def _one(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        self._run(image)
+    def _one(self, example: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        self._run(example)
         values = {name: np.array(self._value(each)) for name, each in self._outputs.items()}
         count = int(values["count"])  # Values beyond it are left over in memory.
         return {
@@ -238,11 +282,12 @@ class TFLiteDetector(_ImageFile):
 
 
 def open_model(path: str | os.PathLike, threads: int = 1) -> TFLiteModel | TFLiteDetector:
-    """A `.tflite` file as a function of images, whether it has one output or is a detector.
+    """A `.tflite` file as a function of images, whether it is a detector or not.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is neither.
+        ValueError: The file cannot be run.
     """
-    several = len(open_file(path, threads).get_output_details()) > 1
-    return (TFLiteDetector if several else TFLiteModel)(path, threads)
+    operations = compat.operation_details(open_file(path, threads))
+    detects = any(each["op_name"] == "TFLite_Detection_PostProcess" for each in operations)
+    return (TFLiteDetector if detects else TFLiteModel)(path, threads)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import tree
 
 from keras_parc.data.skipped import SkippedImages
+from keras_parc.lite.rewrite.signature import ModelInput, ModelInputs
 from keras_parc.models.inputs import InputScale, input_scale, known_scale, short_side_of
 from keras_parc.support.images import image_files, load_image
 
@@ -18,7 +20,7 @@ MAX_IMAGES = 500
 
 def calibration_images(
     source: str | os.PathLike | Iterable | None,
-    shape: tuple[int, int, int],
+    inputs: ModelInputs,
     model: keras.Model,
     limit: int = MAX_IMAGES,
     input_range: str | None = None,
@@ -34,14 +36,14 @@ def calibration_images(
             - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
               them; damaged ones, 100 at most, are left out and named. If there are more than
               `limit`, evenly spaced ones, so that every class is among them.
-        shape: `(height, width, channels)` of the export.
+        inputs: What the model takes in the export.
         model: The model to be exported.
         limit: How many images to take at most, at least 1. All but folders give their first ones.
         input_range: What the model takes, a name of `keras_parc.models.inputs.INPUT_RANGES`;
             default: what it says itself. Images that do not fit are warned of.
 
     Returns:
-        The images, float32.
+        The images, float32; of a model of several inputs tuples of arrays.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -52,13 +54,16 @@ def calibration_images(
         >>> import keras_parc
         >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=True)
         >>> pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3))
-        >>> len(calibration_images(pixels, (32, 32, 3), model))
+        >>> len(calibration_images(pixels, model_inputs(model), model))
         5
     """
     if source is None:
         raise ValueError("`quantize='int8'` needs `calibration` images from the training data.")
     if limit < 1:
         raise ValueError(f"`limit` must be at least 1, got {limit}.")
+    if len(inputs.entries) > 1:
+        return list(islice(_examples(source, inputs, model), limit))
+    (shape,) = (each.shape for each in inputs.entries)
     if isinstance(source, (str, os.PathLike)):
         found = _from_folder(Path(source), shape, model, limit, input_range)
     elif isinstance(source, Iterable) and not isinstance(source, dict):
@@ -107,6 +112,56 @@ def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
             element = element[0]
         element = _numbers(element, number)
         yield from element if element.ndim == rank + 1 else (element,)
+
+
+def _examples(source, inputs: ModelInputs, model) -> Iterator[tuple[np.ndarray, ...]]:
+    """Examples of several inputs, from arrays or an iterable, nested as the model takes them."""
+    names = [each.name for each in inputs.entries]
+    says = (
+        f"`calibration` of {model.name!r} must be nested as its inputs {names}: arrays "
+        "`(n, ...)` for each, or an iterable of examples"
+    )
+
+    def flat(nested) -> list | None:
+        try:
+            tree.assert_same_structure(
+                tree.lists_to_tuples(nested), tree.lists_to_tuples(inputs.structure)
+            )
+        except (TypeError, ValueError):
+            return None
+        return tree.flatten(nested)
+
+    if isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"{says}; a folder has images alone.")
+    arrays = flat(source)
+    if arrays is not None:
+        counts = {len(each) for each in arrays}
+        if len(counts) > 1:
+            raise ValueError(f"{says}; these have {sorted(counts)} examples.")
+        elements = zip(*arrays, strict=True)
+    else:
+        elements = (flat(x) or (flat(x[0]) if isinstance(x, tuple) else None) for x in source)
+    for count, element in enumerate(elements, 1):
+        if element is None:
+            raise ValueError(f"{says}; example {count} is not.")
+        yield tuple(
+            _checked(value, each, count)
+            for value, each in zip(element, inputs.entries, strict=True)
+        )
+
+
+def _checked(value, each: ModelInput, count: int) -> np.ndarray:
+    value = np.asarray(value, each.dtype)
+    if value.shape == (1, *each.shape):
+        value = value[0]
+    if value.shape != each.shape:
+        raise ValueError(
+            f"Calibration example {count} has {value.shape} for {each.name!r}, expected "
+            f"{each.shape}."
+        )
+    if not np.isfinite(value).all():
+        raise ValueError(f"Calibration example {count} holds NaN or infinity in {each.name!r}.")
+    return value
 
 
 def _from_folder(folder: Path, shape, model, limit: int, input_range) -> Iterator[np.ndarray]:

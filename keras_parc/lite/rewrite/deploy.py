@@ -1,6 +1,8 @@
 """The rewrite of a model for inference: same function, other operations."""
 
-from numbers import Integral
+import logging
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -11,9 +13,14 @@ from keras_parc.lite.rewrite import rules_convnets as convnets
 from keras_parc.lite.rewrite import rules_linear as linear
 from keras_parc.lite.rewrite import rules_parc as parc
 from keras_parc.lite.rewrite import rules_segmentation as segmentation
+from keras_parc.lite.rewrite.checked import Left, Reference, checked, random_samples
 from keras_parc.lite.rewrite.emission import emit
-from keras_parc.lite.rewrite.graph import Graph, apply_everywhere
+from keras_parc.lite.rewrite.graph import Graph, Rule, apply_everywhere
 from keras_parc.lite.rewrite.importing import import_model
+from keras_parc.lite.rewrite.signature import model_inputs
+from keras_parc.models.inputs import known_scale
+
+log = logging.getLogger(__name__)
 
 FOLDING = (
     linear.drop_identity,
@@ -30,6 +37,18 @@ JOINING = (
     parc.join_affines,
     parc.join_residuals,
 )
+# Applied one after the other, each until it changes nothing more; the last ones to the forms of
+# circular convolutions.
+STEPS = (
+    (convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard),
+    (*FOLDING, *JOINING, channels.fold_permutation),
+    (segmentation.crop_unseen_taps, segmentation.part_spread),
+    (linear.scale_back_through_product, *FOLDING),
+    (channels.split_groups,),
+    (channels.fold_permutation,),
+)
+LAST_STEPS = ((*FOLDING, parc.join_affines), (convnets.activate_parts,))
+RULES = tuple(dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS) for rule in rules))
 
 
 def deploy(
@@ -37,6 +56,8 @@ def deploy(
     input_size: tuple[int, int] | None = None,
     *,
     target: str = "litert",
+    input_shape: Any = None,
+    strict: bool = False,
 ) -> keras.Model:
     """Rewrite a model for inference at one input size: it computes the same, faster.
 
@@ -47,20 +68,24 @@ def deploy(
     own, stay as they are and are named in the log.
 
     Args:
-        model: A functional model over one image, `(batch, height, width, channels)`; it is not
-            changed.
+        model: A built model, functional or subclassed; it is not changed. What was kept of it is
+            shared with it.
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
         target: "litert" for current LiteRT, "portable" for runtimes that do not run int8 matrix
             products well (tflite-runtime up to 2.14, ARMv7).
+        input_shape: Shapes of inputs that are no images, see `to_tflite`.
+        strict: The result is compared with the model on random inputs. What would make it differ
+            by more than 1e-4 of the largest output stays as it is, and is named in the log; with
+            `strict` it is an error.
 
     Returns:
-        A functional model of plain Keras layers with fixed sides and the outputs of `model`: equal
-        in float32 up to rounding, at most 1e-5 of the largest output.
+        A functional model in float32 with fixed sides and the outputs of `model`, equal up to
+        rounding, at most 1e-5 of the largest output. Its call is what counts: it is not for saving.
 
     Raises:
-        ValueError: The model is not functional, the target is unknown, or the input size is
-            unknown or not the model's.
+        ValueError: The target is unknown, the shape of an input is unknown or not the model's, or
+            with `strict` something must stay as it is.
 
     Example:
         >>> import keras_parc
@@ -69,75 +94,65 @@ def deploy(
         True
     """
     forms.check_target(target)
-    graph = import_model(model, input_shape(model, input_size))
-    rewrite(graph, target)
-    return emit(graph)
+    inputs = model_inputs(model, input_size, input_shape)
+    reference = Reference(model, inputs, random_samples(inputs, known_scale(model)))
+    return rewritten(reference, target, strict)[1]
 
 
-def rewrite(graph: Graph, target: str = "litert") -> None:
+def rewritten(
+    reference: Reference, target: str = "litert", strict: bool = False
+) -> tuple[Graph, keras.Model, Left]:
+    """Rewrite a model and compare it with the model.
+
+    Args:
+        reference: The model, with samples of its inputs.
+        target: See `deploy`.
+        strict: See `deploy`.
+
+    Returns:
+        The graph, the model of it, and what was left out so that it computes the same.
+
+    Raises:
+        ValueError: `strict`, and something had to be left out.
+    """
+
+    def attempt(left: Left):
+        graph = import_model(reference.model, reference.inputs, left.keeps)
+        rewrite(graph, target, left.rules)
+        return graph, emit(graph)
+
+    graph, model, left = checked(reference, RULES, attempt, strict)
+    if graph.kept:
+        reasons = ", ".join(f"{kind} ({why})" for kind, why in graph.kept.items())
+        log.warning("%s: these stay as they are: %s.", reference.model.name, reasons)
+    return graph, model, left
+
+
+def unchanged(reference: Reference) -> tuple[Graph, keras.Model]:
+    """A model as one operation, in float32: its graph, and the model of it."""
+    graph = import_model(reference.model, reference.inputs, lambda operation: True)
+    return graph, emit(graph)
+
+
+def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) -> None:
     """Apply all rules to a graph, in place.
 
     Args:
         graph: What `import_model` returns.
         target: "litert" or "portable", see `deploy`.
+        without: Rules that are not applied, of `RULES`.
 
     Example:
         >>> image = keras.Input((8, 8, 3))
         >>> x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(image))
-        >>> graph = import_model(keras.Model(image, x), (8, 8, 3))
+        >>> model = keras.Model(image, x)
+        >>> graph = import_model(model, model_inputs(model))
         >>> rewrite(graph)
         >>> [node.op for node in graph.nodes()]
         [input, conv]
     """
-    apply_everywhere(
-        graph, convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard
-    )
-    apply_everywhere(graph, *FOLDING, *JOINING, channels.fold_permutation)
-    apply_everywhere(graph, segmentation.crop_unseen_taps, segmentation.part_spread)
-    apply_everywhere(graph, linear.scale_back_through_product, *FOLDING)
-    apply_everywhere(graph, channels.split_groups)
-    apply_everywhere(graph, channels.fold_permutation)
+    for rules in STEPS:
+        apply_everywhere(graph, *(rule for rule in rules if rule not in without))
     forms.lower_circulars(graph, target)
-    apply_everywhere(graph, *FOLDING, parc.join_affines)
-    apply_everywhere(graph, convnets.activate_parts)
-
-
-def input_shape(model: keras.Model, input_size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """The `(height, width, channels)` a model is to be exported at.
-
-    Raises:
-        ValueError: The model does not take one image, or `input_size` is missing or impossible.
-    """
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"`model` must be a Keras model, got {model!r}. Open a file with "
-            "`keras.models.load_model`."
-        )
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            f"A functional model is needed, {model.name!r} is subclassed or not yet built."
-        )
-    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
-        shapes = [tuple(tensor.shape) for tensor in model.inputs]
-        raise ValueError(f"A model over one image input is needed, got the inputs {shapes}.")
-    height, width, channels = model.inputs[0].shape[1:]
-    if input_size is None:
-        input_size = (height, width)
-    if not isinstance(input_size, (tuple, list)) or len(input_size) != 2:
-        raise ValueError(f"`input_size` must be (height, width), got {input_size!r}.")
-    if None in input_size:
-        raise ValueError(
-            f"The input size of {model.name!r} is not fixed: pass `input_size=(height, width)`."
-        )
-    for side, own, wanted in zip(("height", "width"), (height, width), input_size, strict=True):
-        if isinstance(wanted, bool) or not isinstance(wanted, Integral) or wanted < 1:
-            raise ValueError(
-                f"`input_size`: the {side} must be positive, a whole number of pixels, got "
-                f"{wanted!r}."
-            )
-        if own not in (None, wanted):
-            raise ValueError(
-                f"`input_size` asks for {side} {wanted}, but {model.name!r} is built for {own}. "
-                "Build it with that size, or with None for both sides."
-            )
-    return (*map(int, input_size), channels)
+    for rules in LAST_STEPS:
+        apply_everywhere(graph, *(rule for rule in rules if rule not in without))

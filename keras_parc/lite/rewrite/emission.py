@@ -9,13 +9,14 @@ from keras import layers, ops, tree
 from keras_parc.layers.image_input import ImageInput
 from keras_parc.lite.rewrite import operations
 from keras_parc.lite.rewrite.graph import Graph, Node
+from keras_parc.lite.rewrite.kept import Kept
+from keras_parc.lite.rewrite.signature import safe_name
 
 
 def emit(graph: Graph) -> keras.Model:
     """Build the float32 model that a graph describes.
 
-    Operations that were kept are copied with their weights, so that the model they come from does
-    not change.
+    Operations that were kept are shared with the model they come from, which does not change.
 
     Args:
         graph: Without `CIRCULAR` nodes: `forms.lower_circulars` replaces them.
@@ -30,18 +31,34 @@ def emit(graph: Graph) -> keras.Model:
         (None, 1, 1, 3)
     """
     values, used = {}, set()
-    for node in graph.nodes():
-        inputs = [values[each] for each in node.inputs]
-        values[node] = EMITTERS[node.op](node, _free_name(node.name, used), *inputs)
-    outputs = [values[node] for node in graph.outputs]
-    inputs = [values[node] for node in graph.inputs]
-    if graph.structure is not None:
-        outputs = tree.pack_sequence_as(graph.structure, outputs)
-    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=graph.name)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # also for what has no argument for it
+    try:
+        for node in [*graph.inputs, *graph.nodes()]:
+            if node not in values:
+                inputs = [values[each] for each in node.inputs]
+                values[node] = EMITTERS[node.op](node, _free_name(node.name, used), *inputs)
+        inputs, outputs = (
+            _nested([values[node] for node in nodes], structure)
+            for nodes, structure in (
+                (graph.inputs, graph.input_structure),
+                (graph.outputs, graph.structure),
+            )
+        )
+        return keras.Model(inputs, outputs, name=graph.name)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _nested(tensors: list, structure):
+    if structure is not None:
+        return tree.pack_sequence_as(structure, tensors)
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _free_name(name: str, used: set[str]) -> str:
-    free, number = name, 1
+    name = free = safe_name(name)
+    number = 1
     while free in used:
         number += 1
         free = f"{name}_{number}"
@@ -142,16 +159,15 @@ def _resize(node: Node, name: str, x):
 
 
 def _keep(node: Node, name: str, *images):
-    source = node["operation"]
-    copy = source.__class__.from_config(source.get_config())
-    given = dict(zip(node["images"], images, strict=True))
-    args, kwargs = tree.map_structure(
-        lambda each: given[each] if isinstance(each, Node) else each, node["arguments"]
-    )
-    outputs = copy(*args, **kwargs)
-    if isinstance(source, layers.Layer):
-        copy.set_weights(source.get_weights())
-    return tree.flatten(outputs)
+    what = (node["operation"], node["arguments"], node["shapes"], node["dtypes"])
+    return Kept(*what, name=name)(list(images))
+
+
+def _activation(node: Node, name: str, x):
+    activation = node["function"]
+    if activation.emitted is not None:
+        return activation.emitted(x)
+    return layers.Activation(activation.function, name=name)(x)
 
 
 def _wrap(node: Node, name: str, x):
@@ -167,9 +183,7 @@ def _join(node: Node, name: str, *parts):
 
 
 EMITTERS = {
-    operations.ACTIVATION: lambda node, name, x: layers.Activation(
-        node["function"].function, name=name
-    )(x),
+    operations.ACTIVATION: _activation,
     operations.ADD: lambda node, name, *inputs: layers.Add(name=name)(list(inputs)),
     operations.AFFINE: _affine,
     operations.CONCAT: lambda node, name, *inputs: layers.Concatenate(name=name)(list(inputs)),

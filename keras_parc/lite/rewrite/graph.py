@@ -55,12 +55,16 @@ class Graph:
         outputs: The nodes whose results the model returns, in order.
         structure: How the model nests them: a list, a dictionary or a single tensor.
         name: Name of the model.
+        input_structure: How the model nests its inputs; None: one, or a list of them.
+        kept: The kinds of operations that no reader knows, and why.
     """
 
     inputs: list[Node]
     outputs: list[Node]
     structure: Any = None
     name: str = "model"
+    input_structure: Any = None
+    kept: dict[str, str] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
         """All nodes the outputs need, inputs before their consumers."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keras import activations
+from keras import activations, ops
 
 if TYPE_CHECKING:
     from keras_parc.lite.rewrite.graph import Node
@@ -78,11 +78,13 @@ class Activation:
         name: For people.
         function: Of a tensor.
         elementwise: Whether every value of the result depends on that one value of the input.
+        emitted: What is converted in its place, where TensorFlow Lite has no operation for it.
     """
 
     name: str
     function: Callable
     elementwise: bool = True
+    emitted: Callable | None = None
 
     def __repr__(self):
         return self.name
@@ -179,25 +181,37 @@ NORMALIZE = Operation("normalize", "epsilon: to mean 0 and variance 1 over the c
 PRODUCT = Operation("product", "matrix (channels, n, n): the right operand, channels first")
 WINDOW = Operation("window", 'axis, "height" or "width", start and length: a part of a map')
 JOIN = Operation("join", 'axis, "height" or "width": maps one after the other')
-KEEP = Operation("keep", "operation, arguments, images: a Keras operation called as it is")
+KEEP = Operation(
+    "keep",
+    "operation, arguments: an operation called as it is, see `Kept`; shapes and dtypes it returns",
+)
 ITEM = Operation("item", "index, dtype: one output of a `KEEP`")
+
+
+def _softplus(x):
+    """log(1 + exp(x)), which does not overflow, nor need a wide range in int8."""
+    return ops.relu(x) + ops.log(1.0 + ops.exp(-ops.abs(x)))
+
 
 RELU6 = Activation("relu6", activations.relu6)
 HARD_SIGMOID = Activation("hard_sigmoid", activations.hard_sigmoid)
 HARD_SILU = Activation("hard_silu", activations.hard_silu)
+SIGMOID = Activation("sigmoid", activations.sigmoid)
 SOFTMAX = Activation("softmax", activations.softmax, elementwise=False)
 ACTIVATIONS = (
     RELU6,
     HARD_SIGMOID,
     HARD_SILU,
+    SIGMOID,
     SOFTMAX,
     Activation("elu", activations.elu),
     Activation("gelu", activations.gelu),
     Activation("relu", activations.relu),
     Activation("selu", activations.selu),
-    Activation("sigmoid", activations.sigmoid),
     Activation("silu", activations.silu),
-    Activation("softplus", activations.softplus),
+    Activation("log_sigmoid", activations.log_sigmoid, emitted=lambda x: -_softplus(-x)),
+    Activation("mish", activations.mish, emitted=lambda x: x * ops.tanh(_softplus(x))),
+    Activation("softplus", activations.softplus, emitted=_softplus),
     Activation("tanh", activations.tanh),
 )
 

@@ -1,5 +1,7 @@
 """Readers of operations without weights."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
@@ -25,6 +27,17 @@ def add(op, *inputs):
 
 def multiply(op, *inputs):
     return _combined(MULTIPLY, op, inputs)
+
+
+def subtract(op, a, b):
+    require(isinstance(a, Node) and not isinstance(b, Node), "of two tensors")
+    return _with_constant(ADD, op, a, -np.asarray(b, "float64"))
+
+
+def divide(op, a, b):
+    require(isinstance(a, Node) and not isinstance(b, Node), "by a tensor")
+    require(bool(np.all(np.asarray(b) != 0)), "by zero")
+    return _with_constant(MULTIPLY, op, a, 1 / np.asarray(b, "float64"))
 
 
 def _combined(kind: Operation, op, inputs) -> Node:
@@ -88,7 +101,8 @@ def mean(op, x):
 
 
 def reshape(op, x):
-    shape = op.compute_output_shape((None, *x.shape))[1:]
+    shape = op.compute_output_spec(keras.KerasTensor((None, *x.shape))).shape[1:]
+    require(None not in shape, "of an unknown shape")
     return Node(RESHAPE, [x], tuple(shape), op.name)
 
 
@@ -102,6 +116,25 @@ def resized(x: Node, size: tuple[int, int], name: str) -> Node:
     if x.shape[:2] == size:
         return x
     return Node(RESIZE, [x], (*size, x.channels), name, {"size": size})
+
+
+# What a function of `keras.ops` computes, by the name of its operation.
+FUNCTIONS = {
+    "HardSigmoid": keras.activations.hard_sigmoid,
+    "HardSilu": keras.activations.hard_silu,
+    "LogSigmoid": keras.activations.log_sigmoid,
+    "Relu": keras.activations.relu,
+    "Relu6": keras.activations.relu6,
+    "Selu": keras.activations.selu,
+    "Sigmoid": keras.activations.sigmoid,
+    "Silu": keras.activations.silu,
+    "Softplus": keras.activations.softplus,
+    "Tanh": keras.activations.tanh,
+}
+
+
+def function(of: Callable, op, x):
+    return activate(of, x, op.name)
 
 
 def activation(op, x):

@@ -4,6 +4,7 @@ An operation is recognised by its exact class: a subclass, or a user's own class
 may compute something else, and is kept as it is.
 """
 
+import functools
 from collections.abc import Callable
 
 from keras import layers
@@ -37,11 +38,19 @@ READERS: dict[type, Callable] = {
     layers.SeparableConv2D: linear.separable,
     layers.Softmax: maps.softmax,
     layers.ZeroPadding2D: maps.pad,
+    **{
+        compat.operation_class(name): functools.partial(maps.function, function)
+        for name, function in maps.FUNCTIONS.items()
+    },
     compat.operation_class("Add"): maps.add,
     compat.operation_class("Concatenate"): maps.concat,
     compat.operation_class("Flip"): maps.flip,
     compat.operation_class("Multiply"): maps.multiply,
+    compat.operation_class("Reshape"): maps.reshape,
+    compat.operation_class("Softmax"): maps.softmax,
     compat.operation_class("Split"): maps.split,
+    compat.operation_class("Subtract"): maps.subtract,
+    compat.operation_class("TrueDivide"): maps.divide,
     compat.convnext_class("LayerScale"): linear.layer_scale,
     ExpandingDepthwiseConv2D: linear.depthwise,
     Fold: attention.fold,
@@ -61,6 +70,25 @@ IDENTITY = {
     layers.GaussianDropout,
     layers.GaussianNoise,
     layers.Identity,
+    layers.RandomBrightness,
+    layers.RandomColorDegeneration,
+    layers.RandomColorJitter,
+    layers.RandomContrast,
+    layers.RandomErasing,
+    layers.RandomFlip,
+    layers.RandomGaussianBlur,
+    layers.RandomGrayscale,
+    layers.RandomHue,
+    layers.RandomInvert,
+    layers.RandomPerspective,
+    layers.RandomPosterization,
+    layers.RandomRotation,
+    layers.RandomSaturation,
+    layers.RandomSharpness,
+    layers.RandomShear,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+    layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     compat.convnext_class("StochasticDepth"),
 }

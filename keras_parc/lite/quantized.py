@@ -1,0 +1,129 @@
+"""From a float32 file that was proved to an int8 one whose closeness is measured."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_parc.lite.exported import Closeness
+from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.inspection import compared
+from keras_parc.lite.file.outputs import OpenFile
+from keras_parc.lite.proof import Converted
+from keras_parc.lite.quantize import fine_tuning, int8
+from keras_parc.lite.quantize.explain import explain
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 32  # calibration images, at most, of ten times as many
+LEAST_DB = 15.0  # below it the worst operations are named
+_EXPLAINED = 4  # images
+_WORST = 3
+
+
+def quantized(
+    converted: Converted,
+    images: Sequence[np.ndarray],
+    io: str,
+    method: str,
+    *,
+    ends_float: bool = False,
+    fine_tune: bool = False,
+) -> tuple[bytes, Closeness]:
+    """Quantize a file, and compare it with its model on images that it was not calibrated on.
+
+    Args:
+        converted: A float32 file.
+        images: Calibration examples.
+        io: Type of the input and the outputs.
+        method: How ranges are chosen.
+        ends_float: Whether the outputs stay float32 for what is to follow.
+        fine_tune: See `to_tflite`.
+
+    Returns:
+        The bytes of the int8 file, and how close its outputs, before a last softmax, are.
+    """
+    kept, held_out, tuned = images, [], None
+    content = converted.content
+    if fine_tune:  # which holds images out itself
+        tuned = fine_tuning.fine_tune(content, images, method)
+        content, images = tuned.content, tuned.calibration
+    else:
+        images, held_out = _split(images)
+    types = (io, "float32" if converted.softmax or ends_float else io)
+    found = int8.quantize(content, images, *types, method)
+    file = flatbuffer.read(found)
+    layers = converted.reference.model.layers
+    matrices = [w for layer in layers for w in layer.get_weights() if w.ndim == 3]
+    flatbuffer.symmetric_products(file, matrices)
+    found = flatbuffer.write(file)
+    if tuned is not None:
+        closeness = _tuned(tuned)
+    else:
+        closeness = measured(converted, found, held_out or kept[:HELD_OUT], bool(held_out))
+    if closeness.signal_to_noise_db < LEAST_DB:
+        _warn(converted, found, closeness, kept[:_EXPLAINED])
+    if converted.softmax:
+        flatbuffer.append_softmax(file, io)
+        found = flatbuffer.write(file)
+    return found, closeness
+
+
+def _split(images: Sequence[np.ndarray]) -> tuple[list, list]:
+    """The images to calibrate on and those held out, evenly spaced; none of fewer than ten."""
+    count = min(len(images) // 10, HELD_OUT)
+    chosen = set(np.linspace(0, len(images) - 1, count).round().astype(int).tolist())
+    return (
+        [image for number, image in enumerate(images) if number not in chosen],
+        [image for number, image in enumerate(images) if number in chosen],
+    )
+
+
+def _tuned(tuned: fine_tuning.FineTuned) -> Closeness:
+    last = 1 if tuned.kept else 0
+    return Closeness(tuned.held_out, True, tuned.same_class[last], tuned.signal_to_noise_db[last])
+
+
+def measured(
+    converted: Converted, content: bytes, images: Sequence[np.ndarray], held_out: bool
+) -> Closeness:
+    """Compare a file with the float32 one, output by output; the least of its outputs counts.
+
+    Args:
+        converted: The float32 file.
+        content: The file.
+        images: Examples, at least one.
+        held_out: Whether the file was made without them.
+    """
+    before, after = OpenFile(converted.content), OpenFile(content)
+    expected, found = [], []
+    for image in images:
+        values = image if isinstance(image, tuple) else (image,)
+        expected.append(before(values))
+        found.append(after(values))
+    pairs = zip(zip(*found, strict=True), zip(*expected, strict=True), strict=True)
+    close = compared([(np.stack(a), np.stack(b)) for a, b in pairs])
+    return Closeness(len(images), held_out, close.same_class, close.signal_to_noise_db)
+
+
+def _warn(converted: Converted, content: bytes, closeness: Closeness, images) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, "float.tflite"), Path(folder, "int8.tflite")
+        for path, each in zip(paths, (converted.content, content), strict=True):
+            path.write_bytes(each)
+        try:
+            rows = explain(*paths, images)
+        except ValueError as error:  # as of several inputs
+            log.debug("The operations cannot be told apart: %s", error)
+            rows = []
+    names = ", ".join(
+        f"{row.operation} {row.tensor} ({row.own_db:.0f} dB)" for row in rows[:_WORST]
+    )
+    log.warning(
+        "The int8 file is not close to the model: %.1f dB on %d calibration images. %s",
+        closeness.signal_to_noise_db,
+        closeness.images,
+        f"Worst: {names}." if names else "Try more calibration images, or `fine_tune`.",
+    )
