@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_parc.lite.file.outputs import OpenFile
 from keras_parc.lite.process import ConversionProcess, TaskError
-from keras_parc.lite.rewrite.checked import Reference, difference
+from keras_parc.lite.rewrite.checked import Reference
 from keras_parc.lite.rewrite.deploy import rewritten, unchanged
 from keras_parc.lite.rewrite.emission import emit
 from keras_parc.lite.rewrite.graph import Graph
@@ -31,12 +32,12 @@ class Converted:
 
     Args:
         content: Its bytes.
-        reference: The model that was converted, with samples: without a last softmax if it was cut.
+        model: The model that was converted: without a last softmax if it was cut.
         softmax: Whether a last softmax was cut.
     """
 
     content: bytes
-    reference: Reference
+    model: keras.Model
     softmax: bool = False
 
 
@@ -65,57 +66,73 @@ def converted(
         RuntimeError: The model cannot be converted so that the file computes the same.
         ValueError: `strict`, and something had to be left out of the rewrite.
     """
-    name, names, precision = repr(reference.model.name), None, None
-    if quantize != "int8":
-        precision = quantize
+    name = repr(reference.model.name)
+    precision = None if quantize == "int8" else quantize
+    made, wrong = None, ""
     if rewrite:
         graph, model, left = rewritten(reference, target, strict)
         names = _output_names(reference.model, graph, task)
         softmax = quantize == "int8" and _cut_softmax(graph)
-        made = Reference(emit(graph) if softmax else model, reference.inputs, reference.samples)
-        content, wrong = _proved(made, precision, process, names)
+        made = emit(graph) if softmax else model
+        content, wrong = _proved(made, reference, precision, process, names, softmax)
         if content is not None:
             return Converted(content, made, softmax)
         if left.whole:
-            raise RuntimeError(f"{name} {wrong}{_culprit(made, process)}")
+            raise RuntimeError(f"{name} {wrong}{_culprit(made, reference, process)}")
         if strict:
             raise ValueError(f"{name} as rewritten {wrong}.")
-    graph, model = unchanged(reference)
-    whole = Reference(model, reference.inputs, reference.samples)
-    names = names or _output_names(reference.model, graph, task)
-    content, problem = _proved(whole, precision, process, names)
+    graph, whole = unchanged(reference)
+    names = names if rewrite else _output_names(reference.model, graph, task)
+    content, problem = _proved(whole, reference, precision, process, names)
     if content is None:
-        raise RuntimeError(f"{name} {problem}{_culprit(made if rewrite else whole, process)}")
+        raise RuntimeError(f"{name} {problem}{_culprit(made or whole, reference, process)}")
     if rewrite:
         log.warning("%s as rewritten %s: it is converted as it is.", name, wrong)
     return Converted(content, whole)
 
 
 def _proved(
-    made: Reference, precision: str | None, process: ConversionProcess, names: Sequence[str]
+    model: keras.Model,
+    reference: Reference,
+    precision: str | None,
+    process: ConversionProcess,
+    names: Sequence[str],
+    softmax: bool = False,
 ) -> tuple[bytes | None, str]:
-    """A file that computes what its model does; or None, and what is wrong with it."""
+    """A file that computes what the reference does; or None, and what is wrong with it.
+
+    `softmax`: whether a last softmax was cut off the model.
+    """
     try:
-        content = _convert(made, precision, process, names)
+        content = _convert(model, reference, precision, process, names)
     except TaskError as error:
         return None, f"cannot be converted to built-in operations: {error}"
     try:
-        gap = _gap(content, made)
-    except ValueError as error:
-        return None, f"makes a file that the runtime does not take: {error}"
-    if gap <= _ROUNDED.get(precision, made.tolerance):
+        run = OpenFile(content)
+        found = [run(each) for each in reference.samples]
+    except (RuntimeError, ValueError) as error:
+        return None, f"makes a file that the runtime does not run: {error}"
+    if softmax:
+        found = [[_softmax(each) for each in outputs] for outputs in found]
+    gap = reference.gap(found)
+    if gap <= _ROUNDED.get(precision, 0.0):
         return content, ""
     return None, f"differs in TensorFlow Lite by {gap:.2g} of its largest output"
 
 
-def _culprit(made: Reference, process: ConversionProcess) -> str:
-    """The first layer with which the model cannot be converted, and what to do, as a sentence."""
-    calls = [call for call in compat.calls(made.model) if not call.is_input]
+def _softmax(x: np.ndarray) -> np.ndarray:
+    exponents = np.exp(x - x.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
+
+
+def _culprit(model: keras.Model, reference: Reference, process: ConversionProcess) -> str:
+    """The first layer with which a model cannot be converted, and what to do, as a sentence."""
+    calls = [call for call in compat.calls(model) if not call.is_input]
 
     def fails(number: int) -> bool:
-        tensor = calls[number].outputs[0]
-        part = Reference(keras.Model(made.model.input, tensor), made.inputs, made.samples)
-        return _proved(part, None, process, ["output"])[0] is None
+        part = keras.Model(model.input, calls[number].outputs[0])
+        own = Reference(part, reference.inputs, reference.samples)
+        return _proved(part, own, None, process, ["output"])[0] is None
 
     low, high = 0, len(calls) - 1
     while low < high:
@@ -152,16 +169,10 @@ def _cut_softmax(graph: Graph) -> bool:
     return True
 
 
-def _convert(made: Reference, quantize, process: ConversionProcess, names) -> bytes:
+def _convert(
+    model: keras.Model, reference: Reference, precision, process: ConversionProcess, names
+) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        save_function(made.model, made.inputs, folder)
-        content = process.run("convert", folder, quantize)
-    return with_names(content, [each.name for each in made.inputs.entries], names)
-
-
-def _gap(content: bytes, made: Reference) -> float:
-    """How far a file is from its model on the samples."""
-    if not made.repeats:
-        return 0.0
-    run = OpenFile(content)
-    return difference([run(each) for each in made.samples], made.outputs)
+        save_function(model, reference.inputs, folder)
+        content = process.run("convert", folder, precision)
+    return with_names(content, [each.name for each in reference.inputs.entries], names)

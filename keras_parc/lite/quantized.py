@@ -55,7 +55,7 @@ def quantized(
     types = (io, "float32" if converted.softmax or ends_float else io)
     found = int8.quantize(content, images, *types, method)
     file = flatbuffer.read(found)
-    layers = converted.reference.model.layers
+    layers = converted.model.layers
     matrices = [w for layer in layers for w in layer.get_weights() if w.ndim == 3]
     flatbuffer.symmetric_products(file, matrices)
     found = flatbuffer.write(file)

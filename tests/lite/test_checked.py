@@ -119,14 +119,11 @@ def test_a_file_that_differs_is_not_written(monkeypatch, tmp_path, caplog):
     source, convert = model(), proof._convert
     of_all = False
 
-    def converted(made, *arguments):
-        kept = [each for each in made.model.layers if type(each).__name__ == "Kept"]
+    def converted(model, *arguments):
+        kept = [each for each in model.layers if type(each).__name__ == "Kept"]
         if of_all or len(kept) != 1 or kept[0].operation is not source:
-            made.model.layers[-1].set_weights([3 * w for w in made.model.layers[-1].get_weights()])
-        content = convert(made, *arguments)
-        if of_all:
-            made.outputs[:] = [[2 * each for each in outputs] for outputs in made.outputs]
-        return content
+            model = keras.Model(model.input, model.output * 3)
+        return convert(model, *arguments)
 
     monkeypatch.setattr(proof, "_convert", converted)
     path = to_tflite(source, tmp_path / "m.tflite")
@@ -156,7 +153,7 @@ def test_models_that_do_not_repeat_cannot_be_compared(tmp_path):
     noise = layers.Lambda(lambda x: x + keras.random.normal(ops.shape(x)[1:]))
     source = keras.Model(image, layers.Conv2D(3, 1)(noise(image)))
     inputs = model_inputs(source)
-    assert not Reference(source, inputs, random_samples(inputs, None)).repeats
+    assert Reference(source, inputs, random_samples(inputs, None)).tolerance == np.inf
     assert deploy(source)(X).shape == (3, 8, 8, 3)
 
 

@@ -210,6 +210,7 @@ def test_held_out_images_are_not_used(content, images, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_same_seed_same_bytes(content, images, monkeypatch):
     monkeypatch.setattr(fine_tuning, "PASSES", 1)
     monkeypatch.setattr(fine_tuning, "MIN_GAIN_DB", -100.0)

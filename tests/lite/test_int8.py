@@ -74,6 +74,7 @@ def outlier_files(outliers, heavy_images, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_same_bytes_twice(model, files, pixels, tmp_path):
     again = keras_parc.to_tflite(
         model, tmp_path / "int8.tflite", quantize="int8", calibration=pixels

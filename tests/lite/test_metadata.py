@@ -118,6 +118,7 @@ def test_deterministic(classifier):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_deterministic_in_another_process(classifier, tmp_path):
     path = write(tmp_path / "model.tflite", classifier)
     program = (

@@ -113,6 +113,7 @@ def test_all_of_a_segmenter_is_one_partition(tmp_path, quantize):
         assert keras_parc.agreement(model, path, images).signal_to_noise_db > 60
 
 
+@pytest.mark.slow
 def test_rates_that_reach_and_output_stride_8(segmenter_files):
     for path in segmenter_files.values():
         found = keras_parc.inspect(path)

@@ -82,6 +82,7 @@ def test_it_computes_what_the_halves_compute(plain):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_it_trains_saves_loads_and_exports(plain, tmp_path):
     model = parcify(plain, where=lambda layer: layer.name[:9] in ("block_2_d", "block_16_"))
     assert operators(model) == [f"block_{i}_depthwise_{half}" for i in (2, 16) for half in "vh"]

@@ -164,6 +164,7 @@ def test_heads_copy_the_backbone():
         assert not np.allclose(theirs.kernel, ours.kernel)
 
 
+@pytest.mark.slow
 def test_images_as_they_are_is_the_default():
     """RGB 0..255 in, by every constructor's signature and by the model of one of each family."""
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")

@@ -122,7 +122,10 @@ OPTIONS = {
     "options",
     [
         OPTIONS,
-        {"settings": ["epochs=1"], "epochs": None, "freeze": True, "export": False},
+        pytest.param(
+            {"settings": ["epochs=1"], "epochs": None, "freeze": True, "export": False},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"epochs": 1, "freeze": True, "export": False}, marks=pytest.mark.slow),
     ],
 )
@@ -214,6 +217,7 @@ def test_a_time_gives_the_epochs_and_the_same_call_goes_on(photos, tmp_path, mon
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_trial_tells_how_long_an_epoch_takes(photos, tmp_path):
     with pytest.raises(ValueError, match="minutes are not enough: an epoch takes about"):
         train(photos, tmp_path / "run", epochs=None, minutes=0.001)
@@ -244,6 +248,7 @@ def test_a_folder_of_a_test_split_only(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_and_their_licence_outlive_it(finished, photos, tmp_path):
     first = tmp_path / "first"
     shutil.copytree(finished[0].folder, first)

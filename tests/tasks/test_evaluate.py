@@ -86,6 +86,7 @@ def test_a_model_without_preprocessing_gets_what_is_stated(folder):
     assert result["top1"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_name_with_weights(folder, tmp_path, run_cli):
     model = keras_parc.ParCNetTiny(
         classes=8, input_shape=(None, None, 3), include_preprocessing=False

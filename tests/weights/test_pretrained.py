@@ -148,6 +148,7 @@ def test_everything_but_the_head(published, caplog):
     assert error(run(whole, rgb), run(golden, keras_parc.preprocess_input(rgb))) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_whole_segmenter(published):
     model = keras_parc.DeepLabV3ParCNetS(
         "voc", input_shape=(256, 256, 3), include_preprocessing=False
@@ -164,6 +165,7 @@ def test_a_whole_segmenter(published):
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_detector(published, caplog):
     whole = keras_parc.SSDParCNetS(
         weights="coco", input_shape=(256, 256, 3), include_preprocessing=False

@@ -1,8 +1,9 @@
 """A rewritten model, compared with the one it was made from; what differs is left out."""
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -53,34 +54,26 @@ class Left:
 
 @dataclass
 class Reference:
-    """A model's own outputs on samples of its inputs.
+    """A model, and what it returns for samples of its inputs, computed when it is asked for.
 
     Args:
         model: The model.
         inputs: What it takes.
         samples: For each sample an array for each input, without the batch.
-
-    Attributes:
-        repeats: Whether the model gives the same outputs again: only then can it be compared.
-        tolerance: How far another model may be from it: 1e-4 of the largest output, or more where
-            rounding its inputs moves the outputs as far.
     """
 
     model: keras.Model
     inputs: ModelInputs
     samples: Sequence[Arrays]
-    outputs: list[Arrays] = field(init=False)
-    repeats: bool = field(init=False)
-    tolerance: float = field(init=False)
 
-    def __post_init__(self):
-        self.outputs = [self._run(self.model, sample) for sample in self.samples]
-        again = self._run(self.model, self.samples[0])
-        self.repeats = difference([again], self.outputs[:1]) <= TOLERANCE
-        rounded = [self._run(self.model, _rounded(sample)) for sample in self.samples]
-        moved = difference(rounded, self.outputs)
-        finite = moved if np.isfinite(moved) else 0.0
-        self.tolerance = max(TOLERANCE, min(_SENSITIVE * finite, _LARGEST))
+    @functools.cached_property
+    def outputs(self) -> list[Arrays]:
+        """An array for each output, of each sample."""
+        return self.run(self.model)
+
+    def run(self, model: keras.Model, samples: Sequence[Arrays] | None = None) -> list[Arrays]:
+        """What a model returns for the samples, each in a batch of one."""
+        return [self._run(model, each) for each in (samples or self.samples)]
 
     def _run(self, model: keras.Model, sample: Arrays) -> Arrays:
         tensors = [
@@ -93,9 +86,28 @@ class Reference:
             results = tree.flatten(model(given, training=False))
         return [np.asarray(ops.convert_to_numpy(each)) for each in results]
 
-    def difference(self, model: keras.Model) -> float:
-        """How far another model is from this one, in parts of the largest output."""
-        return difference([self._run(model, each) for each in self.samples], self.outputs)
+    def gap(self, found: Sequence[Arrays]) -> float:
+        """How far outputs are from the model's, in parts of the largest; 0 if it does not matter.
+
+        It does not matter up to 1e-4; nor, as far as rounding its inputs moves the outputs of a
+        model; nor of a model that does not return the same again.
+        """
+        gap = difference(found, self.outputs)
+        return 0.0 if gap <= TOLERANCE or gap <= self.tolerance else gap
+
+    @functools.cached_property
+    def tolerance(self) -> float:
+        """How far another model may be from this one."""
+        if difference(self.run(self.model), self.outputs) > TOLERANCE:
+            return float("inf")  # it draws random numbers
+        moved = difference(self.run(self.model, [_rounded(x) for x in self.samples]), self.outputs)
+        finite = moved if np.isfinite(moved) else 0.0
+        return max(TOLERANCE, min(_SENSITIVE * finite, _LARGEST))
+
+
+def difference(self, model: keras.Model) -> float:
+    """How far another model is from this one, in parts of the largest output."""
+    return difference([self._run(model, each) for each in self.samples], self.outputs)
 
 
 def difference(found: Sequence[Arrays], expected: Sequence[Arrays]) -> float:
@@ -203,13 +215,13 @@ class _Search:
         """A rewrite, if it computes what the model does."""
         try:
             found = self._attempt(left)
-            gap = self._reference.difference(found[1]) if self._reference.repeats else 0.0
+            gap = self._reference.gap(self._reference.run(found[1]))
         except Exception:
             if left.whole:
                 raise
             log.debug("A rewrite failed", exc_info=True)
             gap = float("inf")
-        if gap <= self._reference.tolerance:
+        if not gap:
             return found
         self.worst = self.worst or gap
         return None
