@@ -105,11 +105,6 @@ class Reference:
         return max(TOLERANCE, min(_SENSITIVE * finite, _LARGEST))
 
 
-def difference(self, model: keras.Model) -> float:
-    """How far another model is from this one, in parts of the largest output."""
-    return difference([self._run(model, each) for each in self.samples], self.outputs)
-
-
 def difference(found: Sequence[Arrays], expected: Sequence[Arrays]) -> float:
     """The largest difference of an output over its largest value; infinite where it cannot be told.
 
