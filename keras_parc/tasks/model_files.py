@@ -61,7 +61,7 @@ def load_model(
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix == ".tflite":
-        return open_model(path, threads)
+        return _of_one_image(open_model(path, threads), path)
     if path.suffix != ".keras":
         raise ValueError(
             f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
@@ -74,6 +74,16 @@ def load_model(
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the content of the archive provokes
         raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def _of_one_image(model: TFLiteModel | TFLiteDetector, path: Path) -> TFLiteModel | TFLiteDetector:
+    outputs = getattr(model, "output_shape", None)
+    if isinstance(model.input_shape, dict) or isinstance(outputs, dict):
+        raise ValueError(
+            f"A file of one image and one output is needed; {str(path)!r} has {model.input_shape} "
+            f"and {outputs}: run it with `keras_parc.TFLiteModel`."
+        )
+    return model
 
 
 def opened(

@@ -2,7 +2,6 @@
 
 import sys
 
-import keras
 import numpy as np
 import pytest
 from clients import TOOLS, command
@@ -184,7 +183,3 @@ def test_wrong_arguments(tmp_path):
     keras_parc.to_tflite(classifier, path)
     with pytest.raises(ValueError, match="is not a detector with post-processing inside"):
         keras_parc.TFLiteDetector(path)
-    both = keras.Model(classifier.input, [classifier.output, classifier.layers[5].output])
-    keras_parc.to_tflite(both, path)
-    with pytest.raises(ValueError, match=r"A file with one output is needed; .* has 2"):
-        keras_parc.TFLiteModel(path)

@@ -12,6 +12,7 @@ from rewritten import randomize
 import keras_parc
 from keras_parc import Metadata, ParCNetH, ParCNetTiny, TFLiteModel, to_tflite
 from keras_parc.lite.file import flatbuffer
+from keras_parc.tasks.model_files import load_model
 
 
 def photos(count, side, seed=0):
@@ -304,8 +305,12 @@ def test_what_is_no_model_or_has_two_outputs(tmp_path):
         to_tflite(two, tmp_path / "m.tflite", metadata=Metadata(labels=["a"]))
     assert list(tmp_path.iterdir()) == []
     path = to_tflite(two, tmp_path / "m.tflite")
-    with pytest.raises(ValueError, match=r"one output is needed; .* has 2"):
-        TFLiteModel(path)
+    assert [each.shape for each in TFLiteModel(path)(photos(2, 8)).values()] == [
+        (2, 8, 8, 1),
+        (2, 8, 8, 2),
+    ]
+    with pytest.raises(ValueError, match=r"one image and one output is needed; .* has .*conv2d"):
+        load_model(path)
 
 
 def test_a_file_that_is_damaged(small, tmp_path):

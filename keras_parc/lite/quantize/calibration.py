@@ -52,6 +52,7 @@ def calibration_images(
 
     Example:
         >>> import keras_parc
+        >>> from keras_parc.lite.rewrite.signature import model_inputs
         >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), include_preprocessing=True)
         >>> pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3))
         >>> len(calibration_images(pixels, model_inputs(model), model))
