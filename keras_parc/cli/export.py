@@ -17,7 +17,13 @@ from keras_parc.cli.console import (
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A .keras file, or the folder of a run.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A .keras file, the folder of a run or of a SavedModel, or module:function, which "
+            "returns a Keras model."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The .tflite file to write.")],
     quantize: Annotated[
         str, choice("number format", Quantization, help="none is float32.")
@@ -57,6 +63,14 @@ def export(
         Path | None,
         typer.Option(help="With int8: write the noise of every operation to this CSV."),
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="A module to import first, with layers of your own."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(help="Fail where a part of the model cannot be rewritten rightly."),
+    ] = False,
     fine_tune: Annotated[
         bool,
         typer.Option(
@@ -72,23 +86,20 @@ def export(
             f"--calibration is for --quantize int8: with {quantize!r} no range is measured."
         )
     load_backend()
-    import keras
-
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.report.exporting import calibration_of
     from keras_parc.report.run import Run, is_run
+    from keras_parc.tasks.exportable import exportable, is_reference, is_saved_model
     from keras_parc.tasks.labels import chosen_labels
-    from keras_parc.tasks.model_files import load_model, model_file
+    from keras_parc.tasks.model_files import model_file
     from keras_parc.tasks.outputs import class_count, file_metadata
     from keras_parc.tasks.task import task_of
     from keras_parc.training.origin import read_origin
     from keras_parc.training.train import open_data
 
     run = Run(model) if is_run(model) else None
-    file = model_file(model)
-    loaded = load_model(file)
-    if not isinstance(loaded, keras.Model):
-        raise ValueError(f"Only a .keras file can be exported, got {str(model)!r}.")
+    loaded = exportable(model, imports or ())
+    file = Path(model) if is_reference(model) or is_saved_model(model) else model_file(model)
     names = chosen_labels(labels, file, class_count(loaded)) or ()
     origin = read_origin(file.parent)
     about = {"description": description, "author": author, "version": model_version}
@@ -110,6 +121,7 @@ def export(
         explain_csv=explain,
         fine_tune=fine_tune,
         input_range=input_range,
+        strict=strict,
         console=Console(stderr=True),
     )
     for table in tables:

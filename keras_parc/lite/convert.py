@@ -189,7 +189,7 @@ def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> No
             f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
         )
     if not detects:
-        rank = 2 if metadata.task == "classification" else 4
+        rank = 4 if metadata.task == "segmentation" else 2
         shapes = [tuple(each.shape) for each in model.outputs]
         if len(shapes) != 1 or len(shapes[0]) != rank:
             raise ValueError(

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.detector import is_detector
+from keras_parc.lite.exported import Closeness
 from keras_parc.lite.file.inspection import agreement, inspect
 from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.process import conversion_process
@@ -34,6 +35,7 @@ def export_with_summary(
     explain_csv: Path | None = None,
     fine_tune: bool = False,
     input_range: str | None = None,
+    strict: bool = False,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -51,6 +53,7 @@ def export_with_summary(
             biases by fine-tuning count as noise.
         fine_tune: As for `to_tflite`.
         input_range: As for `to_tflite`.
+        strict: As for `to_tflite`.
         console: Where to show progress; default: standard output.
 
     Returns:
@@ -78,7 +81,7 @@ def export_with_summary(
         progress.update(step, advance=1, description="converting")
         if fine_tune:
             progress.stop()  # Training shows progress of its own.
-        to_tflite(
+        exported = to_tflite(
             model,
             path,
             input_size,
@@ -89,11 +92,14 @@ def export_with_summary(
             metadata=metadata,
             fine_tune=fine_tune,
             input_range=input_range,
+            strict=strict,
         )
         progress.start()
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
-        if images and io == "float32" and not is_detector(model):
+        if exported.closeness is not None:
+            facts |= _close(exported.closeness)
+        elif images and not is_detector(model):
             facts |= _compared(model, path, images[:COMPARED])
         progress.update(step, advance=1, description="explaining" if explain_csv else "done")
         tables = [_table(facts)]
@@ -120,6 +126,15 @@ def _compared(model, path, images) -> dict[str, str]:
     return {
         f"same class as Keras, {len(images)} images": f"{100 * same.same_class:.1f} %",
         "signal to noise of the output": f"{same.signal_to_noise_db:.1f} dB",
+    }
+
+
+def _close(closeness: Closeness) -> dict[str, str]:
+    held_out = " held out" if closeness.held_out else ""
+    which = f"{closeness.images} calibration images{held_out}"
+    return {
+        f"same class as in float32, {which}": f"{100 * closeness.same_class:.1f} %",
+        "signal to noise of the output": f"{closeness.signal_to_noise_db:.1f} dB",
     }
 
 

@@ -242,6 +242,19 @@ def disable_per_channel_dense(converter: Any) -> None:
 
 @_uses(
     "tensorflow",
+    "tensorflow.python.framework.convert_to_constants.convert_variables_to_constants_v2",
+    "Makes the variables of a function constants. The public `tf.function` captures them, and a "
+    "SavedModel cannot be written without their owner.",
+)
+def frozen(function: Any) -> Any:
+    """A concrete function of TensorFlow whose variables are constants."""
+    from tensorflow.python.framework import convert_to_constants
+
+    return convert_to_constants.convert_variables_to_constants_v2(function)
+
+
+@_uses(
+    "tensorflow",
     "tensorflow.lite.python.convert.mlir_quantize",
     "Quantizes a file whose tensors already have ranges. The public converter always chooses "
     "ranges itself, and wrongly where the runtime computes in place.",

@@ -1,6 +1,7 @@
 """Opening a model, whichever of the two formats its file has."""
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -73,7 +74,21 @@ def load_model(
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the content of the archive provokes
-        raise ValueError(f"Keras cannot load {str(path)!r}: {error}") from error
+        missing = _missing(str(error))
+        raise ValueError(missing or f"Keras cannot load {str(path)!r}: {error}") from error
+
+
+def _missing(message: str) -> str | None:
+    """What to say of a class that Keras did not find; None if its message is another."""
+    found = re.search(r"Could not locate (?:class|function) '([^']+)'", message)
+    if found is None:
+        return None
+    registered = re.search(rf"'registered_name': '([^']*{re.escape(found[1])})'", message)
+    known = f", registered as {registered[1]!r}" if registered and ">" in registered[1] else ""
+    return (
+        f"The model needs {found[1]!r}{known}, which is not defined here: import the module that "
+        "defines it first (keras-parc export: --import MODULE)."
+    )
 
 
 def _of_one_image(model: TFLiteModel | TFLiteDetector, path: Path) -> TFLiteModel | TFLiteDetector:

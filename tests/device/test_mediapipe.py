@@ -102,6 +102,24 @@ def test_normalization_is_applied(tmp_path):
     assert answer["results"][0][0][2] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("quantize", [None, "int8"], ids=["fp32", "int8"])
+def test_features_of_a_model_without_a_head(model, tmp_path, quantize):
+    features = keras.Model(model.input, model.layers[-2].output)
+    images = pictures().astype("float32")
+    path = keras_parc.to_tflite(
+        features,
+        tmp_path / "m.tflite",
+        quantize=quantize,
+        calibration=images,
+        metadata=Metadata(task="embed", name="features"),
+    )
+    assert keras_parc.inspect(path).names == (("image",), ("embedding",))
+    answer = mediapipe("embed", path.read_bytes(), pictures(), tmp_path)
+    found, expected = np.array(answer["results"]), features.predict(images, verbose=0)
+    limit = 1e-4 if quantize is None else 0.2
+    assert np.abs(found - expected).max() <= limit * np.abs(expected).max()
+
+
 def test_detector(tmp_path):
     content = Path(convert(tmp_path / "plain.tflite", detector)).read_bytes()
     content = add_metadata(content, Metadata(labels=["cat", "dog"], task="detection"))

@@ -1,6 +1,6 @@
 """Run a MediaPipe task on a model file; needs MediaPipe and nothing of keras_parc.
 
-    python mediapipe_client.py classify|detect|segment MODEL IMAGES.npy
+    python mediapipe_client.py classify|detect|embed|segment MODEL IMAGES.npy
 
 Prints a JSON object: "results" for each image (n, height, width, 3) of uint8, the "metadata" as
 MediaPipe's displayer reads it, and the packed "files".
@@ -35,6 +35,15 @@ def detect(options, images):
                 corner = [box.origin_x, box.origin_y, box.width, box.height]
                 found.append([best.category_name, best.score, corner])
             yield found
+
+
+def embed(options, images):
+    with vision.ImageEmbedder.create_from_options(
+        vision.ImageEmbedderOptions(base_options=options)
+    ) as task:
+        for image in images:
+            (found,) = task.embed(image).embeddings
+            yield np.asarray(found.embedding, "float64").tolist()
 
 
 def segment(options, images):

@@ -65,7 +65,8 @@ class Metadata:
             MediaPipe know only "rgb".
         crop: As of `keras_parc.layers.ImageInput`: how much of an image a classifier is shown by
             the tools of this package.
-        task: "classification", "detection" or "segmentation".
+        task: "classification", "detection", "segmentation", or "embed" for the features of a model
+            without a head, which have no labels.
         activation: For "segmentation", what the client must apply to the scores: "none", "sigmoid"
             or "softmax" (for the logits of `keras_parc.DeepLabV3`).
 
@@ -121,6 +122,8 @@ class Metadata:
                 f"`activation` must be one of {ACTIVATIONS} for 'segmentation' and 'none' for "
                 f"other tasks, got {self.activation!r} for {task!r}."
             )
+        if task == "embed" and labels:
+            raise ValueError(f"An embedder has no `labels`, got {labels}.")
         mean, std = (values[:1] if len(set(values)) == 1 else values for values in (mean, std))
         if len(mean) != len(std):
             mean, std = (values * (3 // len(values)) for values in (mean, std))
@@ -141,7 +144,8 @@ def add_metadata(content: bytes, metadata: Metadata, anchors: np.ndarray | None 
     Args:
         content: A `.tflite` file without metadata whose input is one RGB image
             `(1, height, width, 3)`, float32 or uint8 for MediaPipe. Its outputs are, for
-            "classification", one `(1, classes)`; for "segmentation", one
+            "classification", one `(1, classes)`; for "embed", one `(1, features)`; for
+            "segmentation", one
             `(1, height, width, classes)`; for "detection", four whose names in the signature
             contain "box", "class", "score" and "count", or two, deltas `(1, anchors, 4)` ("box")
             and probabilities `(1, anchors, classes)` ("score").

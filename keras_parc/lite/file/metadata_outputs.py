@@ -17,7 +17,12 @@ SEGMENTER_ENTRY = "SEGMENTER_METADATA"
 DETECTOR_ENTRY = "DETECTOR_METADATA"
 ACTIVATIONS = ("none", "sigmoid", "softmax")
 # The version of the schema that added what the task needs.
-PARSER_VERSIONS = {"classification": "1.0.0", "detection": "1.2.0", "segmentation": "1.5.0"}
+PARSER_VERSIONS = {
+    "classification": "1.0.0",
+    "detection": "1.2.0",
+    "embed": "1.0.0",
+    "segmentation": "1.5.0",
+}
 # MediaPipe's names of a detector's outputs, and what the names in the signature contain.
 DETECTIONS = {
     "location": ("location", "box"),
@@ -63,6 +68,20 @@ def _scores(model, shapes, metadata, anchors):
         "description": "Scores of the classes",
         "content": {"content_properties": ("FeatureProperties", {})},
         **_label_files(AXIS_LABELS, metadata),
+    }
+    return {"output_tensor_metadata": [tensor]}
+
+
+def _embedding(model, shapes, metadata, anchors):
+    if len(shapes) != 1 or shapes[0] != (1, shapes[0][-1]):
+        raise ValueError(
+            f"An embedder has one output (1, features), got {shapes}: build the model with "
+            '`pooling="avg"`.'
+        )
+    tensor = {
+        "name": "embedding",
+        "description": "Features of the image",
+        "content": {"content_properties": ("FeatureProperties", {})},
     }
     return {"output_tensor_metadata": [tensor]}
 
@@ -153,7 +172,12 @@ def _decoding(anchors: np.ndarray, classes: int) -> bytes:
     return encode("ObjectDetectorOptions", options, b"V001")
 
 
-OUTPUTS = {"classification": _scores, "detection": _detections, "segmentation": _mask}
+OUTPUTS = {
+    "classification": _scores,
+    "detection": _detections,
+    "embed": _embedding,
+    "segmentation": _mask,
+}
 
 
 def _check_labels(classes, metadata):

@@ -1,0 +1,133 @@
+"""What `keras-parc export` takes: a `.keras` file, a SavedModel, or a function of a model."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from keras_parc.support import compat
+from keras_parc.tasks.model_files import load_model, model_file
+
+
+def is_reference(text: str | os.PathLike) -> bool:
+    """Whether a text is `module:function`, and no path.
+
+    Example:
+        >>> is_reference("my_project.models:build"), is_reference("model.keras")
+        (True, False)
+    """
+    module, colon, name = os.fspath(text).partition(":")
+    words = [*module.split("."), *name.split(".")]
+    return bool(colon) and all(word.isidentifier() for word in words)
+
+
+def is_saved_model(path: str | os.PathLike) -> bool:
+    """Whether a path is the folder of a SavedModel."""
+    return (Path(path) / "saved_model.pb").is_file()
+
+
+def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.Model:
+    """A model to export.
+
+    Args:
+        model: A `.keras` file, the folder of a run or of a SavedModel, or `module:function`: a
+            function without arguments that returns a Keras model, or a model itself.
+        imports: Modules to import first, which define the layers of the user's own.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no model, or cannot be loaded; the message says what is missing.
+
+    Example:
+        >>> exportable("keras_parc:ParCNetTiny").name
+        'parc_net_tiny'
+    """
+    if ("" not in sys.path and imports) or is_reference(model):
+        sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    for name in imports:
+        _module(name)
+    if is_reference(model):
+        return _referenced(os.fspath(model))
+    if is_saved_model(model):
+        return _of_saved_model(Path(model))
+    loaded = load_model(model_file(model))
+    if not isinstance(loaded, keras.Model):
+        raise ValueError(f"Only a Keras model can be exported, got {str(model)!r}.")
+    return loaded
+
+
+def _module(name: str):
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the user's code raises
+        kind = type(error).__name__
+        raise ValueError(f"The module {name!r} cannot be imported: {kind}: {error}") from error
+
+
+def _referenced(text: str) -> keras.Model:
+    module, _, name = text.partition(":")
+    found = _module(module)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{text!r}: there is no {part!r} in {module!r}.")
+        found = getattr(found, part)
+    if not isinstance(found, keras.Model) and callable(found):
+        try:
+            found = found()
+        except Exception as error:
+            kind = type(error).__name__
+            raise ValueError(f"{text!r} cannot be called: {kind}: {error}") from error
+    if not isinstance(found, keras.Model):
+        raise ValueError(f"{text!r} is no Keras model, but {type(found).__name__}.")
+    return found
+
+
+class Frozen(layers.Layer):
+    """Calls a signature of a SavedModel, its variables as constants."""
+
+    def __init__(self, function, names: Sequence[str], **arguments):
+        super().__init__(**arguments)
+        self._frozen, self._names = function, list(names)
+
+    def call(self, inputs):
+        results = self._frozen(*inputs)
+        return dict(zip(self._names, results, strict=True))
+
+
+def _of_saved_model(folder: Path) -> keras.Model:
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(str(folder))  # held, as it holds the variables
+        signatures = loaded.signatures
+    except Exception as error:  # whatever the content of the folder provokes
+        raise ValueError(f"TensorFlow cannot load {str(folder)!r}: {error}") from error
+    if not signatures:
+        raise ValueError(f"The SavedModel {str(folder)!r} has no signature to export.")
+    name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
+    function = signatures[name]
+    names = sorted(function.structured_outputs)
+    frozen = compat.frozen(function)
+    specs = function.structured_input_signature[1]
+    # The frozen function takes its inputs in an order of its own, and names them.
+    keys = [each.name.partition(":")[0] for each in frozen.inputs]
+    if set(keys) != set(specs):
+        raise ValueError(
+            f"The inputs of the SavedModel {str(folder)!r} cannot be told apart: {sorted(specs)} "
+            f"in its signature, {sorted(keys)} in its graph."
+        )
+    inputs = {
+        key: keras.Input(batch_shape=specs[key].shape, dtype=specs[key].dtype.name, name=key)
+        for key in keys
+    }
+    outputs = Frozen(frozen, names, name=folder.name or "saved_model")([inputs[k] for k in keys])
+    alone = len(inputs) == 1
+    return keras.Model(
+        next(iter(inputs.values())) if alone else inputs,
+        next(iter(outputs.values())) if len(outputs) == 1 else outputs,
+        name=folder.name or "saved_model",
+    )

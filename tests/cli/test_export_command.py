@@ -1,0 +1,132 @@
+"""`keras-parc export`: what it takes, and what it says of what it cannot."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from typer.testing import CliRunner
+
+import keras_parc
+from keras_parc.cli.main import app
+from keras_parc.tasks.exportable import exportable
+
+MODULE = """
+import keras
+from keras import layers
+
+class Scaled(layers.Layer):
+    def call(self, x):
+        return 3 * x
+
+def build():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, Scaled()(layers.Conv2D(4, 3, kernel_initializer="ones")(image)))
+
+READY = build()
+NUMBER = 3
+
+def fails():
+    raise RuntimeError("out of luck")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "own_layers.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_layers", None)
+
+
+@pytest.mark.parametrize("reference", ["own_layers:build", "own_layers:READY"])
+def test_a_python_reference(folder, reference):
+    model = exportable(reference)
+    x = np.ones((1, 8, 8, 3), "float32")
+    path = keras_parc.to_tflite(model, folder / "m.tflite")
+    np.testing.assert_allclose(keras_parc.TFLiteModel(path)(x), np.full((1, 6, 6, 4), 81.0))
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("own_layers:missing", "no 'missing' in 'own_layers'"),
+        ("own_layers:NUMBER", "is no Keras model, but int"),
+        ("own_layers:fails", "cannot be called: RuntimeError: out of luck"),
+        ("nowhere.at_all:build", "'nowhere.at_all' cannot be imported: ModuleNotFoundError"),
+        ("nothing.keras", "no model file 'nothing.keras'"),
+    ],
+)
+def test_what_is_no_model(folder, reference, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        exportable(reference)
+
+
+def test_layers_of_the_user_s_own(folder):
+    """The file names its class; the module that defines it is said with --import."""
+    code = "import own_layers; own_layers.build().save('own.keras')"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+    with pytest.raises(ValueError, match="needs 'Scaled', which is not defined here: import the"):
+        exportable("own.keras")
+    registered = "keras.saving.register_keras_serializable('shop')(own_layers.Scaled); "
+    code = f"import keras, own_layers; {registered} own_layers.build().save('shop.keras')"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+    with pytest.raises(ValueError, match="needs 'Scaled', registered as 'shop>Scaled'"):
+        exportable("shop.keras")
+    (folder / "registering.py").write_text(f"import keras, own_layers\n{registered}\n")
+    assert exportable("shop.keras", ["registering"]).name
+    with pytest.raises(ValueError, match="The module 'no_such' cannot be imported"):
+        exportable("shop.keras", ["no_such"])
+
+
+def test_a_saved_model(folder):
+    image, vector = keras.Input((8, 8, 3), name="z_image"), keras.Input((4,), name="age")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    x = layers.Concatenate()([x, vector])
+    outputs = {"z": layers.Dense(2)(x), "a": layers.Dense(3)(x)}
+    model = keras.Model({"z_image": image, "age": vector}, outputs)
+    model.export(str(folder / "saved"), verbose=False)
+    loaded = exportable(folder / "saved")
+    generator = np.random.default_rng(0)
+    given = {
+        "z_image": generator.random((2, 8, 8, 3), "float32"),
+        "age": generator.random((2, 4), "float32"),
+    }
+    found = keras_parc.TFLiteModel(keras_parc.to_tflite(loaded, folder / "m.tflite"))(given)
+    expected = model(given)
+    for name in outputs:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+    (folder / "broken").mkdir()
+    (folder / "broken/saved_model.pb").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="TensorFlow cannot load"):
+        exportable(folder / "broken")
+
+
+def test_the_command(folder):
+    answer = CliRunner().invoke(app, ["export", "own_layers:build", "m.tflite", "--strict"])
+    assert answer.exit_code == 0, answer.output
+    assert keras_parc.inspect(folder / "m.tflite").input_shape == (1, 8, 8, 3)
+    assert "operations" in answer.output
+
+
+def test_int8_says_how_close_it_is(folder):
+    image = keras.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(image))
+    keras.Model(image, layers.Dense(4)(x)).save("m.keras")
+    pictures = folder / "photos"
+    pictures.mkdir()
+    from PIL import Image
+
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), "uint8")
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+    arguments = ["export", "m.keras", "m.tflite", "--quantize", "int8", "--input-range", "0..255"]
+    wide = {"COLUMNS": "200"}
+    answer = CliRunner().invoke(app, [*arguments, "--calibration", "photos"], env=wide)
+    assert answer.exit_code == 0, answer.output
+    said = " ".join(answer.output.split())
+    assert "2 calibration images held out" in said
+    assert "dB" in said
