@@ -174,11 +174,13 @@ def _outputs(model: keras.Model, inputs: Arrays) -> Arrays:
 
 def one_line(error: Exception) -> str:
     """Why a conversion failed, in one line: the operations that are not built in, if it is that."""
-    text = str(error)
+    text = re.sub(r"\x1b\[\d*m", "", str(error))
     missing = re.search(r"(?:TF Select|Custom) ops: ([^\n]*)", text)
     if missing:
         return f"operations that are not built in: {missing[1]}"
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [repr(error)]
+    if lines[0].startswith("Exception encountered when calling") and len(lines) > 1:
+        lines[0] = f"{lines[0]} {lines[1]}"  # Keras: where, then what
     named = [line for line in lines if "error:" in line] or lines
     return f"{type(error).__name__}: {named[0][:200]}"
 

@@ -119,6 +119,10 @@ def test_the_worst_output_counts():
         ("a\nTF Select ops: Erf, Roll\nDetails:", "operations that are not built in: Erf, Roll"),
         ("\n  first: \n second", "ValueError: first:"),
         ("warning\nx: error: this\nmore", "ValueError: x: error: this"),
+        (
+            "Exception encountered when calling L.call().\n\n\x1b[1mNo shape.\x1b[0m\nArguments",
+            "ValueError: Exception encountered when calling L.call(). No shape.",
+        ),
     ],
 )
 def test_why_a_conversion_failed_in_one_line(text, line):
