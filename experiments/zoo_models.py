@@ -53,7 +53,7 @@ class ZooModel:
         keras.utils.set_random_seed(0)
         model = self.make()
         as_if_trained(model)
-        settle(model, self.inputs(model, 4, seed=0))
+        settle(model, self.inputs(model, 8, seed=0))
         return model
 
     def inputs(self, model: keras.Model, count: int, seed: int) -> list[np.ndarray]:

@@ -89,17 +89,13 @@ class Runner:
 
     def __init__(self, path: Path, model: keras.Model):
         self.interpreter = open_file(path)
-        self._inputs = _in_order(
-            self.interpreter.get_input_details(), [each.name for each in model.inputs]
-        )
-        # A signature numbers the outputs as the model has them; the file may not.
-        signature = next(iter(self.interpreter.get_signature_list().values()), None)
-        names = sorted(signature["outputs"]) if signature else []
-        details = self.interpreter.get_output_details()
-        if len(names) == len(details) > 1:
-            runner = self.interpreter.get_signature_runner()
-            details = [runner.get_output_details()[name] for name in names]
-        self._outputs = [each["index"] for each in details]
+        signature = self.interpreter.get_signature_runner()
+        inputs, outputs = signature.get_input_details(), signature.get_output_details()
+        names = [each.name for each in model.inputs]
+        if set(names) != set(inputs):  # a converter's own names, which count them
+            names = sorted(inputs)
+        self._inputs = [inputs[name] for name in names]
+        self._outputs = [outputs[name]["index"] for name in sorted(outputs)]
 
     def set(self, inputs: Arrays) -> None:
         for detail, value in zip(self._inputs, inputs, strict=True):
@@ -117,27 +113,15 @@ class Runner:
         return partitions, len(outside(nodes, self._outputs))
 
 
-def _in_order(details: list[dict], names: list[str]) -> list[dict]:
-    """The inputs of a file in the order of the model's, by their names where they have those."""
-
-    def place(detail: dict) -> int:
-        found = [
-            i for i, name in enumerate(names) if re.search(rf"\b{name}(?![^\W_])", detail["name"])
-        ]
-        return found[0] if found else len(names)
-
-    return sorted(details, key=place)
-
-
 def differences(expected: list[Arrays], found: list[Arrays]) -> tuple[float, float]:
     """`max|a - b| / max|b|`, and the ratio of signal to noise in dB, of the worst output."""
-    worst, decibels = 0.0, np.inf
+    worst, decibels = [], []
     for wanted, got in zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True):
         b, a = np.stack(wanted).astype("float64"), np.stack(got).astype("float64")
-        worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
+        worst.append(np.abs(a - b).max() / np.abs(b).max())
         noise = np.mean((a - b) ** 2)
-        decibels = min(decibels, 10 * np.log10(np.mean(b**2) / noise) if noise else np.inf)
-    return worst, float(decibels)
+        decibels.append(10 * np.log10(np.mean(b**2) / noise) if noise else np.inf)
+    return float(np.max(worst)), float(np.min(decibels))  # NaN if one is
 
 
 def measure(zoo: ZooModel, model: keras.Model, way: str, precision: str, path: Path) -> dict:

@@ -17,7 +17,7 @@ from keras_parc.support.files import read_rows
 ROOT = Path(__file__).parents[2]
 # About a tenth of the rows, each at a size that takes seconds.
 SMALL = {
-    "keras.applications/EfficientNetV2B0": {"side": 32},
+    "keras.applications/EfficientNetV2B0": {"side": 64},
     "keras.applications/MobileNetV3Small": {"side": 64},
     "keras.io/CCT": {},
     "keras.io/CRNN": {"shape": (80, 32, 1)},
@@ -26,6 +26,7 @@ SMALL = {
     "keras.io/ViT": {"depth": 2},
     "keras.io/captioning encoder": {"shape": (75, 75, 3), "width": 64},
 }
+CRASHES = {("keras.io/CRNN", "int8")}  # TensorFlow's calibration of the plain file
 
 
 def small(key: str) -> ZooModel:
@@ -43,13 +44,13 @@ def built(key: str) -> keras.Model:
 @pytest.mark.parametrize("key", SMALL)
 def test_ours_is_right_where_a_plain_conversion_is_and_no_worse(key, precision, tmp_path):
     zoo, model = small(key), built(key)
-    ours, plain = (
-        zoo_row.measure(zoo, model, way, precision, tmp_path / f"{number}.tflite")
-        for number, way in enumerate(("ours", zoo_row.BASE))
-    )
+    ours = zoo_row.measure(zoo, model, "ours", precision, tmp_path / "ours.tflite")
     assert ours["converts"] == "yes"
     if precision == "float32":
         assert float(ours["difference"]) <= 1e-4
+    if (key, precision) in CRASHES:
+        return
+    plain = zoo_row.measure(zoo, model, zoo_row.BASE, precision, tmp_path / "plain.tflite")
     if plain["converts"] != "yes":
         return
     assert ours["partitions"] <= plain["partitions"]
@@ -111,6 +112,7 @@ def test_the_worst_output_counts():
     difference, decibels = zoo_row.differences(expected, found)
     assert difference == pytest.approx(0.5)
     assert decibels == pytest.approx(10 * np.log10(4 / 0.5))
+    assert np.isnan(zoo_row.differences(expected, [[a * np.nan, b], [a, b]])).all()
 
 
 @pytest.mark.parametrize(
