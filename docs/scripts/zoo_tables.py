@@ -56,11 +56,17 @@ def _plain_text(reason: str) -> str:
     return "`" + reason.replace("`", "'") + "`"
 
 
-def right(row: Row) -> bool:
-    """Whether a file was made, and a float32 one is equal to its model."""
+def right(row: Row, base: Row) -> bool:
+    """Whether a file was made, and a float32 one is equal to its model.
+
+    Of a deep model with random weights even the plain file may be further away than `RIGHT`, by
+    rounding: up to twice that is right too.
+    """
     if row["converts"] != "yes":
         return False
-    return row["precision"] == "int8" or float(row["difference"]) <= RIGHT
+    plain = float(base["difference"]) if base["converts"] == "yes" else 0.0
+    limit = max(RIGHT, 2 * plain) if plain < 10 * RIGHT else RIGHT
+    return row["precision"] == "int8" or float(row["difference"]) <= limit
 
 
 def short() -> str:
@@ -69,11 +75,11 @@ def short() -> str:
     rows = []
     for precision in PRECISIONS:
         models = _models(precision)
-        counts = [sum(right(ways[way]) for ways in models.values()) for way in WAYS]
+        counts = [sum(right(ways[way], ways[WAYS[-1]]) for ways in models.values()) for way in WAYS]
         both = [
-            (ways["ours"], ways["plain, batch 1"])
+            (ways["ours"], base)
             for ways in models.values()
-            if right(ways["ours"]) and right(ways["plain, batch 1"])
+            if right(ways["ours"], base := ways[WAYS[-1]]) and right(base, base)
         ]
         fewer = sum(int(a["partitions"]) <= int(b["partitions"]) for a, b in both)
         closer = sum(_as_close(a, b) for a, b in both)

@@ -228,6 +228,17 @@ def test_the_page_has_the_tables_of_the_file(tables):
         assert f"<!-- export_zoo_{name} -->\n{text}\n<!-- /export_zoo_{name} -->" in page
 
 
+def test_rounding_is_no_mistake(tables):
+    def of(difference):
+        return {**ROW, "precision": "float32", "difference": difference}
+
+    assert tables.right(of("2e-04"), of("1.4e-04"))
+    assert not tables.right(of("3e-04"), of("1.4e-04"))
+    assert not tables.right(of("2e-04"), {**ROW, "converts": "no"})
+    assert not tables.right(of("2e-02"), of("1e-02"))
+    assert not tables.right(of("nan"), of("1e-06"))
+
+
 ROW = {
     "model": "net",
     "source": "them",
