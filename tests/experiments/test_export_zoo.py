@@ -68,7 +68,7 @@ def test_the_models_are_there_once_and_what_they_need_is_known():
 
 
 def two_inputs() -> keras.Model:
-    a, b = keras.Input((4, 4, 1), name="left"), keras.Input((4, 4, 1), name="left_right")
+    a, b = keras.Input((4, 4, 1), name="left_right"), keras.Input((4, 4, 1), name="left")
     pooled = keras.layers.GlobalAveragePooling2D()
     return keras.Model([a, b], {"wide": keras.layers.Dense(3)(pooled(a)), "sum": pooled(a + 2 * b)})
 
