@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
 TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train paper \
+.PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train export-zoo paper \
   test-torch test-runtimes test-arm test-web test-mediapipe runtimes lint format readme docs \
   notebooks lock clean
 
@@ -91,6 +91,17 @@ benchmark-train: $(VENV)/.installed
 	    --csv $(TRAINING)/rates.csv || exit; \
 	  KERAS_BACKEND=$$1 $(BIN)/python -m experiments.convolution_forms --batch $$2 $$3 \
 	    --csv $(TRAINING)/forms.csv || exit; done
+	$(BIN)/python docs/scripts/update_readme.py
+
+# Other people's models, exported in three ways: hours, a process for each, and what is there is kept
+# (ARGS=--again renews it, ARGS="--only kimm" is a part). kimm and KerasHub are no dependencies: they
+# lie in a folder of their own, without theirs, of which KerasHub's imports need two.
+# Leave the machine alone meanwhile.
+ZOO := build/zoo
+export-zoo: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --target $(ZOO) --upgrade kimm==0.2.5 keras-hub==0.32.0 \
+	  sentencepiece tokenizers
+	PYTHONPATH=$(ZOO) $(BIN)/python -m experiments.export_zoo $(ARGS)
 	$(BIN)/python docs/scripts/update_readme.py
 
 # The paper's tables and figures: trains what experiments/results/ does not have yet, in runs of

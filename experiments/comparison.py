@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.convolution_forms import as_in_the_paper
+from experiments.random_weights import settle
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.process import conversion_process
 from keras_parc.models.registry import find_model
@@ -81,7 +82,7 @@ def _write(entry: Entry, path: Path) -> None:
     side = entry.side
     images = np.random.default_rng(0).integers(0, 256, (4, side, side, 3)).astype("float32")
     model = entry.build(input_shape=(side, side, 3), include_preprocessing=True)
-    _settle(model, images)
+    settle(model, [images])
     if entry.form == "own":
         from kimm.export import export_tflite
 
@@ -105,18 +106,6 @@ def _write(entry: Entry, path: Path) -> None:
             rewrite=not plain,
             target="portable" if entry.form == "portable" else "litert",
         )
-
-
-def _settle(model: keras.Model, images: np.ndarray) -> None:
-    """Fit the statistics of every BatchNorm to the images.
-
-    As built, activations fade from layer to layer as in no trained model, and runtimes leave int8
-    sums of such different scales to slow kernels.
-    """
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(images, training=True)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 from rich.console import Console
 
 from experiments.comparison import DTYPES, Entry, export
+from experiments.random_weights import as_if_trained
 from keras_parc.models.registry import list_models
 
 SIDE = 224
@@ -47,15 +47,8 @@ def _original(build, input_shape, **_):
 
 
 def _as_if_trained(build, **arguments) -> keras.Model:
-    """Fresh biases of 0 and scales of 1e-6 would let operations vanish."""
     model = build(**arguments)
-    generator = np.random.default_rng(0)
-    for weight in model.weights:
-        name = weight.path.rsplit("/", 1)[-1]
-        if name in ("gamma", "moving_variance"):
-            weight.assign(generator.uniform(0.5, 1.5, weight.shape))
-        elif name in ("beta", "moving_mean", "bias"):
-            weight.assign(generator.normal(0, 0.1, weight.shape))
+    as_if_trained(model)
     return model
 
 

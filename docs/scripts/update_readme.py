@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md, tflite/README.md and a guide: `make readme`.
+"""Write the generated tables of README.md, tflite/README.md and two pages: `make readme`.
 
 The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
 copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
@@ -16,6 +16,7 @@ import convnet_tables
 import head_tables
 import runtime_tables
 import training_tables
+import zoo_tables
 from tables import RESULTS, size, table
 
 import keras_parc
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
 GUIDE = ROOT / "docs/guides/your_own_images.md"
+ZOO = ROOT / "docs/export_zoo.md"
 
 
 def models() -> str:
@@ -126,6 +128,10 @@ TABLES = {
         "training_forms": training_tables.forms,
         "ablation": ablation,
     },
+}
+TABLES[ZOO] = {
+    "export_zoo_short": zoo_tables.short,
+    **{f"export_zoo_{each}": partial(zoo_tables.full, each) for each in zoo_tables.PRECISIONS},
 }
 if GUIDE.is_file():
     TABLES[GUIDE] = {"few_images": few_images_table}
