@@ -69,13 +69,16 @@ def import_checkpoint(
 
 
 def class_count(model: keras.Model) -> int:
-    """The number of classes of a model of this package; of a detector, without background.
+    """The number of classes of a model; of a detector, without background.
+
+    Of a model of several outputs, or of none that is known, it is 0.
 
     Example:
         >>> import keras_parc
         >>> class_count(keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=7))
         7
     """
-    if isinstance(model.output, dict):
-        return model.output["scores"].shape[-1] - 1
-    return model.output_shape[-1]
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, dict) and set(shape) == {"boxes", "scores"}:
+        return shape["scores"][-1] - 1
+    return shape[-1] if isinstance(shape, tuple) else 0

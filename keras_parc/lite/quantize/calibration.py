@@ -124,6 +124,8 @@ def _examples(source, inputs: ModelInputs, model) -> Iterator[tuple[np.ndarray, 
     )
 
     def flat(nested) -> list | None:
+        if isinstance(nested, dict) and set(nested) == set(names):
+            return [nested[name] for name in names]
         try:
             tree.assert_same_structure(
                 tree.lists_to_tuples(nested), tree.lists_to_tuples(inputs.structure)
