@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.traced_file import Operation, TracedFile
+from keras_parc.lite.quantize.traced_file import ACTIVATIONS, Function, Operation, TracedFile
 
 NAMES = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-SAME = 0  # The schema's number of this padding.
+# By the schema's numbers.
+SAME = 0
+FUSED = {1: ACTIVATIONS["RELU"], 3: ACTIVATIONS["RELU6"]}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Linear:
     depthwise: bool
     shape: tuple[int, int, int, int]  # (n, height, width, channels) of what it reads
     places: tuple[int, int, int]  # (n, height, width) of its result
+    fused: Function | None  # its activation
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
@@ -90,11 +93,12 @@ def linear_operations(file: TracedFile, content: bytes) -> dict[int, Linear]:
 def _linear(file: TracedFile, operation: Operation, options) -> Linear:
     source, weights, *bias = operation.inputs
     bias = bias[0] if bias else -1
+    fused = FUSED.get(options.fusedActivationFunction)
     kernel, result = file.shape(weights), file.shape(operation.outputs[0])
     if operation.name == "FULLY_CONNECTED":
         places = int(np.prod(result)) // kernel[0]
         shape = (places, 1, 1, kernel[1])
-        return Linear(source, weights, bias, 1, False, shape, (places, 1, 1))
+        return Linear(source, weights, bias, 1, False, shape, (places, 1, 1), fused)
     shape = file.shape(source)
     depthwise = operation.name == "DEPTHWISE_CONV_2D"
     stride = options.strideH, options.strideW
@@ -109,5 +113,5 @@ def _linear(file: TracedFile, operation: Operation, options) -> Linear:
             max(span - length, 0) // 2 for span, length in zip(spans, shape[1:3], strict=True)
         )
     groups = shape[-1] if depthwise else shape[-1] // kernel[-1]
-    where = shape, result[:3], kernel[1:3]
+    where = shape, result[:3], fused, kernel[1:3]
     return Linear(source, weights, bias, groups, depthwise, *where, stride, dilation, before)

@@ -196,7 +196,7 @@ class TracedFile:
             return value
         shape = [1] * value.ndim
         shape[axis if len(scales) > 1 else 0] = len(scales)
-        return (value.astype("float32") - zeros.reshape(shape)) * scales.reshape(shape)
+        return (value - zeros.reshape(shape)).astype("float32") * scales.reshape(shape)
 
 
 def _numbers(tensors) -> tuple[int, ...]:
