@@ -1,4 +1,4 @@
-"""int8 biases corrected layer by layer: the layers as matrices, operations one by one, the result."""
+"""int8 biases corrected layer by layer, and what that is made of."""
 
 import keras
 import numpy as np
@@ -28,7 +28,7 @@ def every_kind():
 
 
 def lite_like():
-    """Of EfficientNet-Lite's kind: inverted residuals, ReLU6, channels of very different weights."""
+    """Of EfficientNet-Lite's kind: inverted residuals, ReLU6, weights of heavy tails."""
     layers, rng = keras.layers, np.random.default_rng(1)
 
     def unit(x, layer, relu=True):
@@ -92,7 +92,8 @@ def test_layers_as_matrices(images, tmp_path):
     for result, layer in layers.items():
         weights = layer.matrices(file.constant(layer.weights))
         found = np.einsum("pgk,gko->pgo", layer.rows(file.value(layer.source), 10**6, 0), weights)
-        found += file.constant(layer.bias).reshape(layer.groups, -1)
+        if layer.bias >= 0:
+            found += file.constant(layer.bias).reshape(layer.groups, -1)
         found = found if layer.fused is None else layer.fused(found)
         np.testing.assert_allclose(found.ravel(), file.value(result).ravel(), atol=1e-4)
         some = layer.rows(file.value(layer.source), 5, 0)
@@ -129,7 +130,7 @@ def test_a_spoilt_bias_is_found(content, plain, images):
         flatbuffer.set_constant(model, layer.bias, bias + np.int32(30 * np.abs(bias).max()))
     spoilt = flatbuffer.write(model)
     fresh = images[200:]
-    assert decibels(content, spoilt, fresh) < 3
+    assert decibels(content, spoilt, fresh) < decibels(content, plain, fresh) - 5
     corrected = correct_biases(content, spoilt, images[:200])
     assert decibels(content, corrected, fresh) > decibels(content, plain, fresh) + 2
 

@@ -105,17 +105,13 @@ def _corrected(content, quantized, reference, coarse, images) -> bytes:
         result = int(operator.outputs[0])
         if result in layers:
             layer = layers.pop(result)
-            found = [
-                _results(
-                    layer.coarse,
-                    coarse.as_real(layer.coarse.source, value),
-                    seed,
-                    layer.coarse_weights,
-                )
+            rows = [
+                layer.coarse.rows(coarse.as_real(layer.coarse.source, value), PLACES, seed)
                 for seed, value in enumerate(values[layer.coarse.source])
             ]
+            found = _product(np.concatenate(rows), layer.coarse_weights)
             exact = np.concatenate(wanted.pop(result))
-            bias = typical_difference(exact, np.concatenate(found), layer.activation)
+            bias = typical_difference(exact, found, layer.activation)
             _set_bias(model, layer.coarse.bias, bias)
         if not layers:
             break
@@ -183,16 +179,14 @@ def _exact_results(reference: TracedFile, layers: dict[int, _Layer], images) -> 
     for seed, image in enumerate(images):
         reference.run(image)
         for result, layer in layers.items():
-            value = reference.value(layer.exact.source)
-            product = _results(layer.exact, value, seed, layer.exact_weights)
-            found[result].append(product + layer.exact_bias)
+            rows = layer.exact.rows(reference.value(layer.exact.source), PLACES, seed)
+            found[result].append(_product(rows, layer.exact_weights) + layer.exact_bias)
     return found
 
 
-def _results(linear: Linear, value: np.ndarray, seed: int, weights: np.ndarray) -> np.ndarray:
-    """`(places, groups, outputs)`: what a layer makes of a tensor, without its bias."""
-    rows = linear.rows(value, PLACES, seed)
-    if linear.groups == 1:  # Much faster than the sum over an axis of length 1.
+def _product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`(places, groups, outputs)`: what a layer makes of its rows, without its bias."""
+    if len(weights) == 1:  # Much faster than as one of many groups.
         return (rows[:, 0] @ weights[0])[:, None]
     return np.einsum("pgk,gko->pgo", rows, weights)
 
