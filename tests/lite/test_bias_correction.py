@@ -159,9 +159,9 @@ def test_errors_that_do_not_count():
     rng = np.random.default_rng(0)
     exact = rng.uniform(1, 5, (1000, 2))
     exact[:300] = -20
-    found = exact - 0.1
-    found[:300] -= 5  # Behind a ReLU6 the same.
+    found = exact - rng.uniform(0, 0.2, exact.shape)
+    found[:300] -= 0.3  # Behind a ReLU6 the same.
     found[-20:] -= 50
     shift = typical_difference(exact, found, lambda x: np.clip(x, 0, 6))
-    np.testing.assert_allclose(shift, 0.1, atol=0.01)
+    np.testing.assert_allclose(shift, 0.1, atol=0.025)
     assert typical_difference(exact, exact - 0.3, lambda x: x) == pytest.approx(0.3)
