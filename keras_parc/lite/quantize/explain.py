@@ -105,6 +105,18 @@ def match(reference: TracedFile, coarse: TracedFile) -> list[tuple[int, int, int
     Raises:
         ValueError: Fewer than nine in ten operations have a counterpart.
     """
+    found = pairs(reference, coarse)
+    count = sum(_is_compared(reference, each) for each in reference.operations)
+    if len(found) < 0.9 * count:
+        raise ValueError(
+            f"The two files are not of the same model: {len(found)} of {count} operations "
+            "have a counterpart."
+        )
+    return found
+
+
+def pairs(reference: TracedFile, coarse: TracedFile) -> list[tuple[int, int, int]]:
+    """As `match`, however few operations have a counterpart."""
     first = [
         (place, each)
         for place, each in enumerate(reference.operations)
@@ -115,18 +127,12 @@ def match(reference: TracedFile, coarse: TracedFile) -> list[tuple[int, int, int
         [(each.name, file.shape(each.outputs[0])) for each in operations]
         for file, operations in ((reference, [e for _, e in first]), (coarse, second))
     ]
-    pairs = []
-    for i, j, length in SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
-        for (place, ours), theirs in zip(
-            first[i : i + length], second[j : j + length], strict=True
-        ):
-            pairs.append((place, ours.outputs[0], theirs.outputs[0]))
-    if len(pairs) < 0.9 * len(first):
-        raise ValueError(
-            f"The two files are not of the same model: {len(pairs)} of {len(first)} operations "
-            "have a counterpart."
-        )
-    return pairs
+    blocks = SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks()
+    return [
+        (first[i + k][0], first[i + k][1].outputs[0], second[j + k].outputs[0])
+        for i, j, length in blocks
+        for k in range(length)
+    ]
 
 
 def _is_compared(file: TracedFile, operation: Operation) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.process import conversion_process
+from keras_parc.lite.quantize.bias_correction import correct_biases
 from keras_parc.lite.quantize.float_islands import float_operations
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
@@ -17,6 +18,7 @@ def quantize(
     input_type: str = "float32",
     output_type: str = "float32",
     method: str = DEFAULT,
+    correct: bool = True,
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
@@ -30,6 +32,7 @@ def quantize(
         input_type: Type of the input: "float32", "uint8" or "int8".
         output_type: Type of the outputs.
         method: How ranges are chosen; see `choose_ranges`.
+        correct: Whether to make up for the rounding in the biases; see `correct_biases`.
 
     Returns:
         The bytes of the int8 file.
@@ -51,12 +54,13 @@ def quantize(
         file = TracedFile(content)
         ranges = choose_ranges(file, images, method)
         types = (input_type, output_type)
-        content = process.run(
+        quantized = process.run(
             "quantize", _with_ranges(content, ranges), *types, float_operations(file)
         )
-    model = flatbuffer.read(content)
+    model = flatbuffer.read(quantized)
     _coarsen_addends(model)
-    return flatbuffer.write(model)
+    quantized = flatbuffer.write(model)
+    return correct_biases(content, quantized, images) if correct else quantized
 
 
 def _with_ranges(content: bytes, ranges: Ranges) -> bytes:

@@ -106,19 +106,26 @@ class TracedFile:
 
     def run(self, image: np.ndarray) -> None:
         """Run one image `(height, width, channels)`, as the model takes it."""
+        self._interpreter.set_tensor(self.input, self.as_input(image))
+        self._interpreter.invoke()
+
+    def as_input(self, image: np.ndarray) -> np.ndarray:
+        """An image as the file takes it: a batch of one, quantized if its input is."""
         scale, zero = self.quantization(self.input)
         image = np.asarray(image, "float32")[None]
         kind = self._details[self.input]["dtype"]
         if scale:
             limits = np.iinfo(kind)
             image = np.clip(np.rint(image / scale) + zero, limits.min, limits.max)
-        self._interpreter.set_tensor(self.input, image.astype(kind))
-        self._interpreter.invoke()
+        return image.astype(kind)
 
     def value(self, tensor: int) -> np.ndarray:
         """A tensor after `run`, as real numbers (float32)."""
+        return self.as_real(tensor, self._interpreter.get_tensor(tensor))
+
+    def as_real(self, tensor: int, value: np.ndarray) -> np.ndarray:
+        """Values that a tensor holds as real numbers (float32)."""
         scale, zero = self.quantization(tensor)
-        value = self._interpreter.get_tensor(tensor)
         return (value.astype("float32") - zero) * np.float32(scale) if scale else value
 
     def quantization(self, tensor: int) -> tuple[float, int]:
@@ -179,6 +186,17 @@ class TracedFile:
     def constant(self, tensor: int) -> np.ndarray:
         """The values of a constant, as the file holds them."""
         return self._interpreter.get_tensor(tensor)
+
+    def real_constant(self, tensor: int) -> np.ndarray:
+        """The values of a constant as real numbers (float32), of one scale or one a channel."""
+        value = self.constant(tensor)
+        how = self._details[tensor]["quantization_parameters"]
+        scales, zeros, axis = how["scales"], how["zero_points"], how["quantized_dimension"]
+        if not len(scales):
+            return value
+        shape = [1] * value.ndim
+        shape[axis if len(scales) > 1 else 0] = len(scales)
+        return (value - zeros.reshape(shape)).astype("float32") * scales.reshape(shape)
 
 
 def _numbers(tensors) -> tuple[int, ...]:
