@@ -113,11 +113,7 @@ def _warn(converted: Converted, content: bytes, closeness: Closeness, images) ->
         paths = Path(folder, "float.tflite"), Path(folder, "int8.tflite")
         for path, each in zip(paths, (converted.content, content), strict=True):
             path.write_bytes(each)
-        try:
-            rows = explain(*paths, images)
-        except ValueError as error:  # as of several inputs
-            log.debug("The operations cannot be told apart: %s", error)
-            rows = []
+        rows = explain(*paths, images)
     names = ", ".join(
         f"{row.operation} {row.tensor} ({row.own_db:.0f} dB)" for row in rows[:_WORST]
     )

@@ -104,7 +104,7 @@ def test_layers_as_matrices(images, tmp_path):
 def test_operations_one_by_one_compute_the_file(plain, images):
     file, model = TracedFile(plain), flatbuffer.read(plain)
     file.run(images[0])
-    values = {file.input: file.as_input(images[0])}
+    values = file.as_inputs(images[0])
     for place in range(len(model.subgraphs[0].operators)):
         single = SingleOperation(model, place)
         results = single.run([values[each] for each in single.inputs])

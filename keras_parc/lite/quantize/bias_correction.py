@@ -98,7 +98,8 @@ def _corrected(content, quantized, reference, coarse, images) -> bytes:
     model = flatbuffer.read(quantized)
     layers = _layers(reference, content, coarse, quantized)
     wanted = _exact_results(reference, layers, images)
-    values = {coarse.input: [coarse.as_input(image) for image in images]}
+    given = [coarse.as_inputs(image) for image in images]
+    values = {tensor: [each[tensor] for each in given] for tensor in coarse.inputs}
     operators = model.subgraphs[0].operators
     last_use = {int(t): place for place, each in enumerate(operators) for t in each.inputs}
     for place, operator in enumerate(operators):

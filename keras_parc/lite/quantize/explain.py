@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.traced_file import Operation, TracedFile
+from keras_parc.lite.quantize.traced_file import Example, Operation, TracedFile
 from keras_parc.support.files import replacing
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -36,7 +36,7 @@ class Noise:
 
 
 def explain(
-    float_path: str | os.PathLike, int8_path: str | os.PathLike, images: Iterable[np.ndarray]
+    float_path: str | os.PathLike, int8_path: str | os.PathLike, images: Iterable[Example]
 ) -> list[Noise]:
     """Compare every tensor of an int8 file with its counterpart in the float file.
 
@@ -48,7 +48,8 @@ def explain(
     Args:
         float_path: The float32 file.
         int8_path: The int8 file made from the same model.
-        images: `(n, height, width, channels)`, as the model takes them; 16 are enough.
+        images: `(n, height, width, channels)`, as the model takes them; 16 are enough. Of several
+            inputs, tuples of arrays.
 
     Returns:
         A `Noise` for each operation that both files have, sorted by `own_db`, the noisiest first.
@@ -68,14 +69,15 @@ def explain(
         >>> rows[0].own_db <= rows[-1].own_db
         True
     """
-    images = np.asarray(list(images), "float32")
+    images = list(images)
     reference, coarse = TracedFile(str(float_path)), TracedFile(str(int8_path))
-    if not len(images):
+    if not images:
         raise ValueError("`images` is empty.")
-    if images.shape[1:] != reference.shape(reference.input)[1:]:
-        raise ValueError(
-            f"Images must be {reference.shape(reference.input)[1:]}, got {images.shape[1:]}."
-        )
+    wanted = [reference.shape(each)[1:] for each in reference.inputs]
+    for image in images:
+        shapes = [np.shape(each) for each in (image if isinstance(image, tuple) else (image,))]
+        if shapes != wanted:
+            raise ValueError(f"Images must be {wanted[0]}, got {shapes[0]}.")
     pairs = match(reference, coarse)
     isolated = IsolatedOperations(Path(float_path).read_bytes())
     totals = {ours: _Total(reference, coarse, ours, theirs) for _, ours, theirs in pairs}
@@ -83,7 +85,8 @@ def explain(
         reference.run(image)
         coarse.run(image)
         inputs = {t: coarse.value(total.theirs) for t, total in totals.items()}
-        isolated.run({t: value.reshape(reference.shape(t)) for t, value in inputs.items()}, image)
+        given = {t: value.reshape(reference.shape(t)) for t, value in inputs.items()}
+        isolated.run(given, reference.as_inputs(image))
         for tensor, total in totals.items():
             total.add(reference.value(tensor), inputs[tensor], isolated.value(tensor))
     rows = [totals[ours].row(place, reference) for place, ours, _ in pairs]
@@ -147,14 +150,14 @@ class IsolatedOperations:
 
         model = flatbuffer.read(content)
         graph = model.subgraphs[0]
-        image = int(graph.inputs[0])
+        self._inputs = [int(each) for each in graph.inputs]
         made = {int(tensor) for each in graph.operators for tensor in each.outputs}
         self._places: dict[int, int] = {}
         for operator in graph.operators:
             operator.inputs = np.int32(
                 [self._place(graph, int(t)) if int(t) in made else t for t in operator.inputs]
             )
-        graph.inputs = np.int32([image, *self._places.values()])
+        graph.inputs = np.int32([*self._inputs, *self._places.values()])
         graph.outputs = np.int32(sorted(made))
         model.signatureDefs = []
         self._interpreter = Interpreter(
@@ -162,7 +165,6 @@ class IsolatedOperations:
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         self._interpreter.allocate_tensors()
-        self._image = image
 
     def _place(self, graph, tensor: int) -> int:
         if tensor not in self._places:
@@ -172,9 +174,13 @@ class IsolatedOperations:
             self._places[tensor] = len(graph.tensors) - 1
         return self._places[tensor]
 
-    def run(self, values: dict[int, np.ndarray], image: np.ndarray) -> None:
-        """Run every operation once; `values` are the inputs, by their number in the file."""
-        self._interpreter.set_tensor(self._image, image[None])
+    def run(self, values: dict[int, np.ndarray], example: dict[int, np.ndarray]) -> None:
+        """Run every operation once; `values` are the inputs, by their number in the file.
+
+        `example`: what the file takes, as `TracedFile.as_inputs` gives it.
+        """
+        for tensor in self._inputs:
+            self._interpreter.set_tensor(tensor, example[tensor])
         for tensor, place in self._places.items():
             if tensor in values:
                 self._interpreter.set_tensor(place, values[tensor])

@@ -82,7 +82,7 @@ def linear_operations(file: TracedFile, content: bytes) -> dict[int, Linear]:
         content: Its bytes.
     """
     operators = flatbuffer.read(content).subgraphs[0].operators
-    made = {file.input, *(t for each in file.operations for t in each.outputs)}
+    made = {*file.inputs, *(t for each in file.operations for t in each.outputs)}
     return {
         operation.outputs[0]: _linear(file, operation, operator.builtinOptions)
         for operation, operator in zip(file.operations, operators, strict=True)

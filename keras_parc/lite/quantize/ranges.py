@@ -126,12 +126,12 @@ def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[float]]]:
     """The least and largest values of all tensors, and the power of those in `seen` by image."""
-    tensors = [file.input, *file.made]
+    tensors = [*filter(file.is_real, file.inputs), *file.made]
     powers = {tensor: [] for tensor in seen}
     low, high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
     whole = True
     for image in images:
-        whole = whole and bool(np.all(image == np.rint(image)))
+        whole = whole and not isinstance(image, tuple) and bool(np.all(image == np.rint(image)))
         file.run(image)
         for tensor in tensors:
             value = file.value(tensor)
@@ -144,8 +144,9 @@ def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[fl
             powers[tensor].append(float(np.mean(np.square(values, dtype="float64"))))
     # A tensor that is always zero gets a range that is not absurdly small.
     ranges = {t: (low[t], high[t]) if high[t] > low[t] else (0.0, 1.0) for t in tensors}
-    if whole and low[file.input] == 0 and 1 < high[file.input] <= 255:
-        ranges[file.input] = (0.0, 255.0)  # Pixels: exact in int8.
+    first = file.inputs[0]
+    if whole and low.get(first) == 0 and 1 < high[first] <= 255:
+        ranges[first] = (0.0, 255.0)  # Pixels: exact in int8.
     return ranges, powers
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_parc.lite.file.outputs import quantized
 from keras_parc.lite.file.probe import check_runs
 from keras_parc.support import compat
 
+# An image, or an array for each of several inputs, without the batch.
+Example = np.ndarray | tuple[np.ndarray, ...]
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -58,15 +61,15 @@ class TracedFile:
     """A file run without delegates, so that every tensor can be read after a run.
 
     Args:
-        file: A path, or the bytes of a file, made by this process, with one image input.
+        file: A path, or the bytes of a file, made by this process.
 
     Attributes:
         operations: Its operations in order, each an `Operation`.
-        input: Number of the input tensor.
+        inputs: Numbers of the input tensors.
         outputs: Numbers of the output tensors.
 
     Raises:
-        ValueError: The file cannot be run, or it has several inputs.
+        ValueError: The file cannot be run.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -93,10 +96,7 @@ class TracedFile:
             experimental_preserve_all_tensors=True,
         )
         self._interpreter.allocate_tensors()
-        inputs = self._interpreter.get_input_details()
-        if len(inputs) != 1:
-            raise ValueError(f"A file with one input is needed, this one has {len(inputs)}.")
-        self.input = int(inputs[0]["index"])
+        self.inputs = [int(each["index"]) for each in self._interpreter.get_input_details()]
         self.outputs = [int(each["index"]) for each in self._interpreter.get_output_details()]
         self._details = {each["index"]: each for each in self._interpreter.get_tensor_details()}
         self.operations = [
@@ -104,20 +104,26 @@ class TracedFile:
             for each in compat.operation_details(self._interpreter)
         ]
 
-    def run(self, image: np.ndarray) -> None:
-        """Run one image `(height, width, channels)`, as the model takes it."""
-        self._interpreter.set_tensor(self.input, self.as_input(image))
+    @property
+    def input(self) -> int:
+        """Number of the only input tensor."""
+        if len(self.inputs) != 1:
+            raise ValueError(f"A file with one input is needed, this one has {len(self.inputs)}.")
+        return self.inputs[0]
+
+    def run(self, example: Example) -> None:
+        """Run one image as the model takes it, or a tuple of arrays, one for each input."""
+        for tensor, value in self.as_inputs(example).items():
+            self._interpreter.set_tensor(tensor, value)
         self._interpreter.invoke()
 
-    def as_input(self, image: np.ndarray) -> np.ndarray:
-        """An image as the file takes it: a batch of one, quantized if its input is."""
-        scale, zero = self.quantization(self.input)
-        image = np.asarray(image, "float32")[None]
-        kind = self._details[self.input]["dtype"]
-        if scale:
-            limits = np.iinfo(kind)
-            image = np.clip(np.rint(image / scale) + zero, limits.min, limits.max)
-        return image.astype(kind)
+    def as_inputs(self, example: Example) -> dict[int, np.ndarray]:
+        """An example as the file takes it: batches of one, quantized where the inputs are."""
+        values = example if isinstance(example, tuple) else (example,)
+        return {
+            tensor: quantized(np.asarray(value)[None], self._details[tensor])
+            for tensor, value in zip(self.inputs, values, strict=True)
+        }
 
     def value(self, tensor: int) -> np.ndarray:
         """A tensor after `run`, as real numbers (float32)."""
