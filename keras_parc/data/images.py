@@ -137,13 +137,40 @@ def decode_part(
     )
 
 
+_HEAD = 2048  # bytes
 _PILLOW, _JPEG, _PNG = np.arange(3, dtype="int32")
 
 
 # As functions of TensorFlow: outside of one, `numpy_function` cuts zeros off the end of a string.
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
 def _reader(data):
-    return tf.ensure_shape(tf.numpy_function(_reader_of, [data], tf.int32), ())
+    def asked():
+        return tf.ensure_shape(tf.numpy_function(_reader_of, [data], tf.int32), ())
+
+    return tf.cond(is_plain_jpeg(data), lambda: _JPEG, asked)
+
+
+def is_plain_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Whether the head of a file tells at once that it is an upright JPEG of 1 or 3 colours.
+
+    Most are, and asking Python takes a tenth of the time of decoding. Nothing is told of a file
+    whose head has data of an application, which may turn it or say what its colours are, nor of one
+    whose frame (its length, 8 bits, sides, components) is not in its head.
+
+    Args:
+        data: Scalar string, the content of a file.
+
+    Returns:
+        Scalar bool.
+    """
+    head = tf.strings.substr(data, 0, _HEAD)
+    frame = r"\C*(\x00\x11\x08\C{4}\x03\x01|\x00\x0b\x08\C{4}\x01\x01)\C*"
+    marked = r"\C*(Exif|http:|ICC_|Adobe|Photoshop)\C*"
+    return (
+        (tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff")
+        & tf.strings.regex_full_match(head, frame)
+        & ~tf.strings.regex_full_match(head, marked)
+    )
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from keras_parc.data.images import KINDS, decode, kind_of
+from keras_parc.data.images import KINDS, decode, is_plain_jpeg, kind_of
 from keras_parc.data.records import Annotation, evaluation_records
 from keras_parc.data.sets.advice import SMALL
 from keras_parc.data.sources import is_folder
@@ -137,12 +137,19 @@ def _facts(builder, split: str, annotation: Annotation, pixels: bool) -> Iterato
         if not pixels:
             return {"names": name, "facts": tf.zeros(4, tf.int32), **target}
         size = tf.shape(decode(data))[:2]
-        turned = tf.ensure_shape(tf.numpy_function(_turned, [data], tf.int32), ())
+        turned = tf.cond(
+            is_plain_jpeg(data),
+            lambda: 0,
+            lambda: tf.ensure_shape(tf.numpy_function(_turned, [data], tf.int32), ()),
+        )
         return {"names": name, "facts": tf.concat([size, [kind_of(data), turned]], 0), **target}
 
     records = evaluation_records(builder, split, annotation=annotation)
     images = records.map(facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-    for batch in images.ignore_errors().ragged_batch(_BATCH).prefetch(2):
+    images = images.ignore_errors()
+    fixed = all(spec.shape.is_fully_defined() for spec in images.element_spec.values())
+    batches = images.batch(_BATCH) if fixed else images.ragged_batch(_BATCH)
+    for batch in batches.prefetch(2):
         yield batch | {key: batch[key].numpy() for key in ("names", "facts")}
 
 

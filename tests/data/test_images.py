@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from image_files import UNREADABLE, UNUSUAL, encoded, odd_files, picture
+from image_files import UNREADABLE, UNUSUAL, encoded, exif_of, odd_files, picture
+from keras_parc.data import images
 from keras_parc.data.images import crop_window, decode, resize, training_image
 from keras_parc.support.images import centre
 from reference import FOLDER
@@ -102,3 +103,35 @@ def test_files_are_decoded_as_pillow_does_or_refused(name):
         deep = np.asarray(file)[..., None] // 256 if name == "sixteen.png" else None
         expected = np.asarray(file.convert("RGB")) if deep is None else deep.repeat(3, 2)
     np.testing.assert_allclose(decode(data).numpy().astype(int), expected.astype(int), atol=1)
+
+
+def commented(content, length):
+    """A JPEG file with a comment before all else."""
+    comment = b"\xff\xfe" + (length + 2).to_bytes(2, "big") + b"Exif"[:length].ljust(length)
+    return content[:2] + comment + content[2:]
+
+
+def test_the_head_of_a_jpeg_tells_only_what_is_sure():
+    """A file that is said to be plain is one for Pillow, too; a turned one is never said to be."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), "uint8"))
+    plain = {mode: encoded(image.convert(mode), "JPEG") for mode in ("RGB", "L")}
+    plain["progressive"] = encoded(image, "JPEG", progressive=True)
+    turned = encoded(image, "JPEG", exif=exif_of(6))
+    others = {
+        "CMYK": encoded(image.convert("CMYK"), "JPEG"),
+        "turned": turned,
+        "turned, after a short comment": commented(turned, 9),
+        "turned, after a long comment": commented(turned, 5000),
+        "no frame in its head": commented(plain["RGB"], 5000),
+        "PNG": encoded(image, "PNG"),
+        "cut": plain["RGB"][:100],
+        "empty": b"",
+    }
+    for name, content in (plain | others).items():
+        said = bool(images.is_plain_jpeg(content))
+        assert said == (name in plain), name
+        if said:
+            assert images._reader_of(content) == images._JPEG
+            with Image.open(io.BytesIO(content)) as opened:
+                expected = np.asarray(opened.convert("RGB"), "int16")
+            assert np.abs(images.decode(content).numpy() - expected).max() <= 1

@@ -77,7 +77,7 @@ def displayed(path):
 
 
 def main(task, path, images):
-    tasks = {"classify": classify, "detect": detect, "segment": segment}
+    tasks = {"classify": classify, "detect": detect, "embed": embed, "segment": segment}
     images = [mp.Image(mp.ImageFormat.SRGB, image) for image in np.load(images)]
     results = list(tasks[task](BaseOptions(model_asset_path=path), images))
     print(json.dumps({"results": results, **displayed(path)}))
