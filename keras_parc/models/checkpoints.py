@@ -78,7 +78,8 @@ def class_count(model: keras.Model) -> int:
         >>> class_count(keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=7))
         7
     """
+    output = getattr(model, "output", None)
+    if isinstance(output, dict):
+        return output["scores"].shape[-1] - 1 if set(output) == {"boxes", "scores"} else 0
     shape = getattr(model, "output_shape", None)
-    if isinstance(shape, dict) and set(shape) == {"boxes", "scores"}:
-        return shape["scores"][-1] - 1
     return shape[-1] if isinstance(shape, tuple) else 0

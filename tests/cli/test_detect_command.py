@@ -95,7 +95,7 @@ def test_wrong_input(folder, detector_files, run_cli, tmp_path):
     for arguments, message in (
         ((model, tmp_path / "none.png"), "There is no image file"),
         ((model, model), "is not an image file"),
-        ((detector_files[None, True], image), "is not a detector with post-processing inside"),
+        ((detector_files[None, True], image), "A file of one image and one output is needed"),
         ((model, image, "--labels", tmp_path / "none.txt"), "There is no label file"),
         ((model, image, "--labels", tmp_path / "one.txt"), "has 1 lines, but the model has 2"),
     ):

@@ -212,7 +212,7 @@ def test_export_command(files, tmp_path, run_cli):
         ((model, out, "--explain", noise), "pass `quantize='int8'` too"),
         ((model, tmp_path / "x.onnx"), "must end in .tflite"),
         ((model, out, "--input-size", "64", "64"), "is built for 48"),
-        ((out, out), "Only a .keras file can be exported"),
+        ((out, out), "Only a Keras model can be exported"),
         ((tmp_path / "none.keras", out), "There is no model file"),
         ((broken, out), "is not a .keras file or is damaged"),
         ((model, out, *int8, empty), "holds no image files"),
