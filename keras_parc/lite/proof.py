@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 import tempfile
 from collections.abc import Sequence
 
@@ -18,11 +19,12 @@ from keras_parc.lite.rewrite.operations import ACTIVATION, SIGMOID, SOFTMAX
 from keras_parc.lite.rewrite.signature import output_names
 from keras_parc.lite.tracing import save_function, with_names
 from keras_parc.support import compat
+from keras_parc.support.text import one_line
 
 log = logging.getLogger(__name__)
 
-# What the rounding of weights alone may cost; "dynamic" rounds more than "float16".
-_ROUNDED = {"float16": 0.05, "dynamic": 0.5}
+# What the rounding of weights may do to a model that is not trained: here only a file that fails.
+_ROUNDED = {"float16": 1.0, "dynamic": 1e3}
 _OUTPUTS = {"segmentation": "mask", "embed": "embedding"}
 
 
@@ -106,7 +108,7 @@ def _proved(
     try:
         content = _convert(model, reference, precision, process, names)
     except TaskError as error:
-        return None, f"cannot be converted to built-in operations: {error}"
+        return None, f"cannot be converted to built-in operations: {_reason(str(error))}"
     try:
         run = OpenFile(content)
         found = [run(each) for each in reference.samples]
@@ -118,6 +120,12 @@ def _proved(
     if gap <= _ROUNDED.get(precision, 0.0):
         return content, ""
     return None, f"differs in TensorFlow Lite by {gap:.2g} of its largest output"
+
+
+def _reason(message: str) -> str:
+    """What the converter says in many lines, in one: the operations that there are not, if so."""
+    found = re.search(r"^\s*(?:TF Select|Custom) ops: (.+)$", message, re.MULTILINE)
+    return f"TensorFlow Lite has no {found[1]}" if found else one_line(message, 200)
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
