@@ -67,7 +67,7 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
         True
     """
     reference, coarse = TracedFile(content), TracedFile(quantized)
-    largest = max(coarse.constant(tensor).nbytes for tensor in coarse.made)
+    largest = max(int(np.prod(coarse.shape(tensor))) for tensor in coarse.made)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
     corrected = _corrected(content, quantized, reference, coarse, used)
     noises = [_noise(reference, file, held_out) for file in (coarse, TracedFile(corrected))]

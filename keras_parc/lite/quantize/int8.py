@@ -1,5 +1,6 @@
 """From a float32 `.tflite` file to an int8 one, with the ranges of `ranges`."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,9 @@ from keras_parc.lite.quantize.bias_correction import correct_biases
 from keras_parc.lite.quantize.float_islands import float_operations
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
+from keras_parc.support.text import one_line
+
+log = logging.getLogger(__name__)
 
 
 def quantize(
@@ -60,7 +64,13 @@ def quantize(
     model = flatbuffer.read(quantized)
     _coarsen_addends(model)
     quantized = flatbuffer.write(model)
-    return correct_biases(content, quantized, images) if correct else quantized
+    if not correct:
+        return quantized
+    try:
+        return correct_biases(content, quantized, images)
+    except (RuntimeError, ValueError) as error:  # as of the loop in a recurrent network
+        log.warning("The biases are not corrected: %s", one_line(str(error), 200))
+        return quantized
 
 
 def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
