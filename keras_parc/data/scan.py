@@ -146,10 +146,7 @@ def _facts(builder, split: str, annotation: Annotation, pixels: bool) -> Iterato
 
     records = evaluation_records(builder, split, annotation=annotation)
     images = records.map(facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-    images = images.ignore_errors()
-    fixed = all(spec.shape.is_fully_defined() for spec in images.element_spec.values())
-    batches = images.batch(_BATCH) if fixed else images.ragged_batch(_BATCH)
-    for batch in batches.prefetch(2):
+    for batch in images.ignore_errors().ragged_batch(_BATCH).prefetch(2):
         yield batch | {key: batch[key].numpy() for key in ("names", "facts")}
 
 

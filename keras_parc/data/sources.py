@@ -59,7 +59,7 @@ def open_source(
         task: What a folder is read for, as some have labels for several tasks; None: that of
             `check`, or the only one that fits.
         index: Folder of the index, see `keras_parc.data.sets.recognise.open_folder`, which the
-            caller writes; None: `data_dir`, if it is given, and it is written there.
+            caller writes, where no `data_dir` is given: else it is there, and is written at once.
         **folder_options: Of `open_folder`, for a folder.
 
     Returns:
@@ -85,7 +85,7 @@ def open_source(
 
         if task is None and check is check_classes:
             task = "classification"
-        kept = index is None and data_dir is not None
+        kept = data_dir is not None
         index = Path(data_dir).expanduser() if kept else index
         builder = open_folder(Path(source).expanduser(), task, index=index, **folder_options)
         if kept and builder.found.keep:

@@ -16,6 +16,7 @@ from keras_parc.lite.detector import Postprocess, is_detector
 from keras_parc.lite.exported import ExportedFile
 from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
+from keras_parc.lite.file.outputs import values_of
 from keras_parc.lite.file.probe import mark_safe
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.proof import converted
@@ -179,8 +180,8 @@ def to_tflite(
 
 def _samples(inputs: ModelInputs, scale, images) -> list[list[np.ndarray]]:
     """What the file is compared on: random inputs, and two calibration images if there are any."""
-    chosen = [each if isinstance(each, tuple) else (each,) for each in (images or [])[:2]]
-    return random_samples(inputs, scale) + [list(each) for each in chosen]
+    chosen = [list(values_of(each)) for each in (images or [])[:2]]
+    return random_samples(inputs, scale) + chosen
 
 
 def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:

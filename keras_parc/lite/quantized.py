@@ -10,7 +10,7 @@ import numpy as np
 from keras_parc.lite.exported import Closeness
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.inspection import compared
-from keras_parc.lite.file.outputs import OpenFile
+from keras_parc.lite.file.outputs import OpenFile, values_of
 from keras_parc.lite.proof import Converted
 from keras_parc.lite.quantize import fine_tuning, int8
 from keras_parc.lite.quantize.explain import explain
@@ -100,9 +100,8 @@ def measured(
     before, after = OpenFile(converted.content), OpenFile(content)
     expected, found = [], []
     for image in images:
-        values = image if isinstance(image, tuple) else (image,)
-        expected.append(before(values))
-        found.append(after(values))
+        expected.append(before(values_of(image)))
+        found.append(after(values_of(image)))
     pairs = zip(zip(*found, strict=True), zip(*expected, strict=True), strict=True)
     close = compared([(np.stack(a), np.stack(b)) for a, b in pairs])
     return Closeness(len(images), held_out, close.same_class, close.signal_to_noise_db)

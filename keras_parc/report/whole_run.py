@@ -216,7 +216,7 @@ def _new_recipe(
             "There is nothing to train on: give a folder of labelled images, the name of a TFDS "
             "set, or a recipe."
         )
-    source = open_source(data, data_dir, None, task, None if data_dir else out, **reading)
+    source = open_source(data, data_dir, None, task, out, **reading)
     recipe = choosing.start_recipe(task_of_set(source, task), model, weights)
     return dataclasses.replace(recipe, data=_stated(data), **reading), source
 

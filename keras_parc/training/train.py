@@ -152,7 +152,7 @@ def open_data(
         data_dir,
         None,
         recipe.task,
-        Path(out) if out and not data_dir else None,
+        Path(out) if out else None,
         format=recipe.format or None,
         validation=recipe.validation,
         split_by=recipe.split_by or None,

@@ -6,6 +6,9 @@ import numpy as np
 
 from keras_parc.support.notices import without_notices
 
+# An image, or an array for each of several inputs, without the batch.
+Example = np.ndarray | tuple[np.ndarray, ...]
+
 
 class OpenFile:
     """A file of this process, run by the current LiteRT runtime.
@@ -39,6 +42,11 @@ class OpenFile:
             self._interpreter.set_tensor(each["index"], quantized(np.asarray(value)[None], each))
         self._interpreter.invoke()
         return [real(self._interpreter.get_tensor(each["index"]), each) for each in self._outputs]
+
+
+def values_of(example: Example) -> tuple[np.ndarray, ...]:
+    """An array for each input."""
+    return example if isinstance(example, tuple) else (example,)
 
 
 def quantized(value: np.ndarray, tensor: dict) -> np.ndarray:

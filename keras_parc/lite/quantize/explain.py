@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.traced_file import Example, Operation, TracedFile
+from keras_parc.lite.file.outputs import Example, values_of
+from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 from keras_parc.support.files import replacing
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -75,7 +76,7 @@ def explain(
         raise ValueError("`images` is empty.")
     wanted = [reference.shape(each)[1:] for each in reference.inputs]
     for image in images:
-        shapes = [np.shape(each) for each in (image if isinstance(image, tuple) else (image,))]
+        shapes = [np.shape(each) for each in values_of(image)]
         if shapes != wanted:
             raise ValueError(f"Images must be {wanted[0]}, got {shapes[0]}.")
     pairs = match(reference, coarse)

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_parc.lite.file.outputs import quantized
+from keras_parc.lite.file.outputs import Example, quantized, real, values_of
 from keras_parc.lite.file.probe import check_runs
 from keras_parc.support import compat
 
-# An image, or an array for each of several inputs, without the batch.
-Example = np.ndarray | tuple[np.ndarray, ...]
 Function = Callable[[np.ndarray], np.ndarray]
 
 
@@ -119,10 +117,9 @@ class TracedFile:
 
     def as_inputs(self, example: Example) -> dict[int, np.ndarray]:
         """An example as the file takes it: batches of one, quantized where the inputs are."""
-        values = example if isinstance(example, tuple) else (example,)
         return {
             tensor: quantized(np.asarray(value)[None], self._details[tensor])
-            for tensor, value in zip(self.inputs, values, strict=True)
+            for tensor, value in zip(self.inputs, values_of(example), strict=True)
         }
 
     def value(self, tensor: int) -> np.ndarray:
@@ -131,8 +128,7 @@ class TracedFile:
 
     def as_real(self, tensor: int, value: np.ndarray) -> np.ndarray:
         """Values that a tensor holds as real numbers (float32)."""
-        scale, zero = self.quantization(tensor)
-        return (value.astype("float32") - zero) * np.float32(scale) if scale else value
+        return real(value, self._details[tensor])
 
     def quantization(self, tensor: int) -> tuple[float, int]:
         """Scale and zero point of a tensor of one scale; scale 0 if it is not quantized."""

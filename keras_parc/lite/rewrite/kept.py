@@ -85,35 +85,43 @@ def signs() -> contextlib.AbstractContextManager:
 
 
 @contextlib.contextmanager
-def without_int8(operation: Any) -> Iterator[None]:
+def _replaced(operation: Any, name: str, new: Callable[[layers.Layer], Any]) -> Iterator[None]:
+    """A block in which all layers inside an operation have another attribute, but for None."""
+    inside = compat.layers_in(operation) if isinstance(operation, layers.Layer) else ()
+    changed = []
+    for layer in inside:
+        if (value := new(layer)) is not None:
+            changed.append((layer, getattr(layer, name)))
+            setattr(layer, name, value)
+    try:
+        yield
+    finally:
+        for layer, value in changed:
+            setattr(layer, name, value)
+
+
+def without_int8(operation: Any) -> contextlib.AbstractContextManager:
     """A block in which layers quantized by Keras multiply their whole numbers as float32.
 
     TensorFlow Lite has no product of int8 numbers without scales. The result is the same: float32
     holds the whole numbers exactly up to 1000 products of int8, and to 1e-7 beyond.
     """
 
-    def real(quantizer):
+    def real(layer):
+        quantizer = getattr(layer, "inputs_quantizer", None)
+        if quantizer is None or layer.quantization_mode != "int8":
+            return None
+
         def quantize(x, **settings):
             values, scale = quantizer(x, **settings)
             return ops.cast(values, "float32"), scale
 
         return quantize
 
-    changed = []
-    for layer in compat.layers_in(operation) if isinstance(operation, layers.Layer) else ():
-        quantizer = getattr(layer, "inputs_quantizer", None)
-        if quantizer is not None and layer.quantization_mode == "int8":
-            changed.append((layer, quantizer))
-            layer.inputs_quantizer = real(quantizer)
-    try:
-        yield
-    finally:
-        for layer, quantizer in changed:
-            layer.inputs_quantizer = quantizer
+    return _replaced(operation, "inputs_quantizer", real)
 
 
-@contextlib.contextmanager
-def in_float32(operation: Any) -> Iterator[None]:
+def in_float32(operation: Any) -> contextlib.AbstractContextManager:
     """A block in which an operation, and all layers inside it, compute in float32.
 
     Quantized layers stay as they are: another policy would not fit their weights.
@@ -126,14 +134,10 @@ def in_float32(operation: Any) -> Iterator[None]:
         >>> dense.compute_dtype
         'float16'
     """
-    changed = []
-    for layer in compat.layers_in(operation) if isinstance(operation, layers.Layer) else ():
-        policy = layer.dtype_policy
-        if type(policy) is keras.DTypePolicy and policy.compute_dtype in _FLOATS:
-            changed.append((layer, policy))
-            layer.dtype_policy = _Float32(policy)
-    try:
-        yield
-    finally:
-        for layer, policy in changed:
-            layer.dtype_policy = policy
+
+    def policy(layer):
+        own = layer.dtype_policy
+        half = type(own) is keras.DTypePolicy and own.compute_dtype in _FLOATS
+        return _Float32(own) if half else None
+
+    return _replaced(operation, "dtype_policy", policy)
