@@ -4,12 +4,14 @@
 
 adds what `experiments/results/export_zoo.csv` does not have yet. "ours" is `keras_parc.to_tflite`,
 "plain" TensorFlow's converter as people call it, "plain, batch 1" the same converter given a
-function of one image. Stopped, it goes on. Leave the machine alone meanwhile.
+function of one image. Stopped, it goes on. Times are of a machine that does nothing else: it may be
+left to others with `--untimed --files FOLDER`; the same without `--untimed` then adds the times.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from rich.progress import track
 from experiments.zoo_models import MODELS, ZooModel
 from experiments.zoo_row import PRECISIONS, TIME, WAYS
 from keras_parc.lite.process import module_path
-from keras_parc.support.files import add_rows, read_rows
+from keras_parc.support.files import add_rows, read_rows, replacing
 
 RESULTS = Path(__file__).parent / "results" / "export_zoo.csv"
 MINUTES = 20  # for one model in one precision
@@ -32,17 +34,31 @@ FIGURES = (
 )
 
 
-def rows(zoo: ZooModel, precision: str, minutes: float = MINUTES, timed: bool = True) -> list[dict]:
+def rows(
+    zoo: ZooModel,
+    precision: str,
+    minutes: float = MINUTES,
+    timed: bool = True,
+    files: Path | None = None,
+) -> list[dict]:
     """Convert one model in all ways, each in a child process that may crash or never end.
+
+    Args:
+        zoo: The model.
+        precision: One of `PRECISIONS`.
+        minutes: How long a process may take.
+        timed: Whether the files are timed.
+        files: A folder that keeps them, and what was found: only what it lacks is done.
 
     Returns:
         A row for each way; of one that ended its process, `converts` says how.
     """
     steps = [*WAYS, TIME] if timed else [*WAYS]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = Path(name) if files is None else files / zoo.key / precision
+        folder.mkdir(parents=True, exist_ok=True)
         while missing := [step for step in steps if not (folder / f"{step}.json").exists()]:
-            cause = _child([zoo.key, precision, name, *missing], minutes)
+            cause = _child([zoo.key, precision, str(folder), *missing], minutes)
             left = [step for step in missing if not (folder / f"{step}.json").exists()]
             if left:
                 (folder / f"{left[0]}.tflite").unlink(missing_ok=True)
@@ -103,28 +119,39 @@ def chosen(only: list[str] | None) -> list[ZooModel]:
     return [each for each in MODELS if not only or {each.name, each.source, each.key} & set(only)]
 
 
-def run(models: list[ZooModel], precisions: list[str], path: Path, again: bool, **how) -> None:
-    """Add the rows that a file does not have, or with `again` replace them."""
+def run(
+    models: list[ZooModel],
+    precisions: list[str],
+    path: Path,
+    again: bool,
+    timed: bool = True,
+    **how,
+) -> None:
+    """Add the rows that a file does not have, or lacks the times of; with `again` replace all."""
     console = Console()
-    work = [(zoo, precision) for zoo in models for precision in precisions]
-    ids = {(zoo.name, zoo.source, precision) for zoo, precision in work}
-    old = read_rows(path) if path.exists() else []
-    if again and old:
-        kept = [row for row in old if _id(row) not in ids]
-        path.unlink()
-        if kept:
-            add_rows(path, kept)
-        old = kept
-    have = {_id(row) for row in old}
-    missing = [each for each in work if (each[0].name, each[0].source, each[1]) not in have]
-    for zoo, precision in track(missing, "exporting", console=console):
+    work = {(zoo.name, zoo.source, precision): zoo for zoo in models for precision in precisions}
+    if not again and path.exists():
+        for identity in _done(read_rows(path), timed):
+            work.pop(identity, None)
+    for (name, source, precision), zoo in track(work.items(), "exporting", console=console):
         if not zoo.installed:
             console.print(f"{zoo.key}: left out, {zoo.needs} is not installed: `make export-zoo`.")
             continue
-        new = rows(zoo, precision, **how)
-        add_rows(path, new)
+        if again and how.get("files"):
+            shutil.rmtree(how["files"] / zoo.key / precision, ignore_errors=True)
+        new = rows(zoo, precision, timed=timed, **how)
+        others = read_rows(path) if path.exists() else []
+        others = [row for row in others if _id(row) != (name, source, precision)]
+        with replacing(path) as temporary:
+            add_rows(temporary, [*others, *new])
         for row in new:
             console.print(", ".join(str(row[k]) for k in row if row[k] != ""), highlight=False)
+
+
+def _done(rows: list[dict], timed: bool) -> set[tuple[str, str, str]]:
+    """What needs nothing more; where no way converts, there is nothing to time."""
+    untimed = {_id(row) for row in rows if row["converts"] == "yes" and not row["milliseconds"]}
+    return {_id(row) for row in rows} - (untimed if timed else set())
 
 
 def _id(row: dict) -> tuple[str, str, str]:
@@ -137,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--again", action="store_true", help="replace the rows that are there")
     parser.add_argument("--untimed", action="store_true", help="leave the times out")
+    parser.add_argument("--files", type=Path, help="folder that keeps the files")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"a model ({MINUTES})")
     parser.add_argument("--csv", type=Path, default=RESULTS, help=f"({RESULTS.name})")
     args = parser.parse_args(arguments)
@@ -144,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
         models = chosen(args.only)
     except ValueError as error:
         parser.error(str(error))
-    how = {"minutes": args.minutes, "timed": not args.untimed}
+    how = {"minutes": args.minutes, "timed": not args.untimed, "files": args.files}
     run(models, args.precision, args.csv, args.again, **how)
 
 

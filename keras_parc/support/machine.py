@@ -45,8 +45,19 @@ def device_name() -> str:
 
         for gpu in tf.config.list_physical_devices("GPU")[:1]:
             return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} core{'s' * (cores > 1)}"
+    return f"{_processor()}, {cores()} core{'s' * (cores() > 1)}"
+
+
+def cores() -> int:
+    """How many cores of the processor this process may use.
+
+    Example:
+        >>> cores() > 0
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def free_memory() -> int:

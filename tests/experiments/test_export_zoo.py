@@ -204,6 +204,20 @@ def test_rows_that_are_there_are_kept(tmp_path, monkeypatch):
     assert len(read_rows(path)) == 12
 
 
+def test_times_are_added_to_files_that_are_kept(child, tmp_path):
+    started, path = child(CHILD.replace("os.kill(os.getpid(), 11)", "pass")), tmp_path / "zoo.csv"
+    how = {"again": False, "files": tmp_path / "files"}
+    export_zoo.run([ZOO], ["int8"], path, timed=False, **how)
+    assert {row["milliseconds"] for row in read_rows(path)} == {""}
+    export_zoo.run([ZOO], ["int8"], path, timed=False, **how)
+    export_zoo.run([ZOO], ["int8"], path, **how)
+    assert [each[3:] for each in started] == [[*zoo_row.WAYS], [zoo_row.TIME]]
+    found = {row["way"]: row["milliseconds"] for row in read_rows(path)}
+    assert found == {"ours": "2.0", "plain": "", "plain, batch 1": ""}
+    export_zoo.run([ZOO], ["int8"], path, again=True, files=tmp_path / "files")
+    assert started[-1][3:] == [*zoo_row.WAYS, zoo_row.TIME]
+
+
 def test_models_by_name_or_source():
     assert len(export_zoo.chosen(None)) == len(MODELS)
     assert {each.source for each in export_zoo.chosen(["ResNet18"])} == {"kimm", "KerasHub"}

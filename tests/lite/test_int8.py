@@ -87,9 +87,10 @@ def test_one_partition(files):
     assert (facts.partitions, facts.outside) == (1, {})
 
 
-def test_ranges_hold_what_the_tensors_hold(files, pixels):
+@pytest.mark.parametrize("ours", [False, True])
+def test_ranges_hold_what_the_tensors_hold(files, pixels, ours):
     """The converter's own calibration fails here: ADD and MUL run in place."""
-    file = TracedFile(str(files[0]))
+    file = TracedFile(files[0].read_bytes() if ours else str(files[0]))
     chosen = choose_ranges(file, pixels[:2], "minmax")
     sums = [each for each in file.operations if each.name in ("ADD", "MUL")]
     assert len(sums) > 50
@@ -101,6 +102,29 @@ def test_ranges_hold_what_the_tensors_hold(files, pixels):
         low, high = min(low, value.min()), max(high, value.max())
     assert chosen[relu6.outputs[0]] == (min(low, 0), high)
     assert chosen[file.input] == (0, 255)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_file_of_ours_has_the_tensors_that_the_runtime_alone_computes(files, pixels, kind):
+    ours, alone = TracedFile(files[kind].read_bytes()), TracedFile(str(files[kind]))
+    assert ours.operations == alone.operations
+    assert (ours.inputs, ours.outputs, ours.made) == (alone.inputs, alone.outputs, alone.made)
+    for file in (ours, alone):
+        file.run(pixels[0])
+    for tensor in ours.made[:40] if kind else ours.made:  # Rounding to int8 adds up.
+        expected = alone.value(tensor)
+        limit = 5.01 * alone.quantization(tensor)[0] if kind else 1e-5 * np.abs(expected).max()
+        assert np.abs(ours.value(tensor) - expected).max() <= limit, ours.name(tensor)
+        np.testing.assert_array_equal(ours.value(tensor), ours.view(tensor))
+
+
+def test_values_that_a_loop_never_writes_are_not_read(tmp_path):
+    """They are whatever lay in the memory, NaN now and then."""
+    model = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(3)])
+    file = TracedFile(keras_parc.to_tflite(model, tmp_path / "loop.tflite").read_bytes())
+    loop = next(each for each in file.operations if each.name == "WHILE")
+    assert set(loop.outputs) - set(file.made) - set(file.outputs)
+    assert set(file.made) <= {*file.readers, *file.outputs}
 
 
 def test_pixels_have_the_range_of_pixels(files, pixels):

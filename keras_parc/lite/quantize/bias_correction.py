@@ -70,8 +70,8 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
     largest = max(int(np.prod(coarse.shape(tensor))) for tensor in coarse.made)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
     corrected = _corrected(content, quantized, reference, coarse, used)
-    noises = [_noise(reference, file, held_out) for file in (coarse, TracedFile(corrected))]
-    return corrected if noises[1] < NOISE_KEPT * noises[0] else quantized
+    before, after = _noises(reference, (coarse, TracedFile(corrected)), held_out)
+    return corrected if after < NOISE_KEPT * before else quantized
 
 
 def _divided(images: Sequence[np.ndarray], count: int):
@@ -82,16 +82,21 @@ def _divided(images: Sequence[np.ndarray], count: int):
     return used, others[:: -(-len(others) // HELD_OUT)]
 
 
-def _noise(reference: TracedFile, coarse: TracedFile, images) -> float:
-    """The mean power of the outputs' errors, of each output relative to its own."""
-    errors = np.zeros((len(reference.outputs), 2))
+def _noises(reference: TracedFile, files: Sequence[TracedFile], images) -> np.ndarray:
+    """Of each file the mean power of the outputs' errors, of each output relative to its own."""
+    errors, powers = (
+        np.zeros((len(files), len(reference.outputs))),
+        np.zeros(len(reference.outputs)),
+    )
     for image in images:
-        reference.run(image)
-        coarse.run(image)
-        for place, tensors in enumerate(zip(reference.outputs, coarse.outputs, strict=True)):
-            exact, found = reference.value(tensors[0]), coarse.value(tensors[1])
-            errors[place] += np.square(exact - found).mean(), np.square(exact).mean()
-    return float(np.mean(errors[:, 0] / np.maximum(errors[:, 1], 1e-30)))
+        for file in (reference, *files):
+            file.run(image)
+        for place, tensor in enumerate(reference.outputs):
+            exact = reference.value(tensor)
+            powers[place] += np.square(exact).mean()
+            for number, file in enumerate(files):
+                errors[number, place] += np.square(exact - file.value(file.outputs[place])).mean()
+    return np.mean(errors / np.maximum(powers, 1e-30), axis=1)
 
 
 def _corrected(content, quantized, reference, coarse, images) -> bytes:
@@ -180,7 +185,7 @@ def _exact_results(reference: TracedFile, layers: dict[int, _Layer], images) -> 
     for seed, image in enumerate(images):
         reference.run(image)
         for result, layer in layers.items():
-            rows = layer.exact.rows(reference.value(layer.exact.source), PLACES, seed)
+            rows = layer.exact.rows(reference.view(layer.exact.source), PLACES, seed)
             found[result].append(_product(rows, layer.exact_weights) + layer.exact_bias)
     return found
 

@@ -134,13 +134,12 @@ def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[fl
         whole = whole and not isinstance(image, tuple) and bool(np.all(image == np.rint(image)))
         file.run(image)
         for tensor in tensors:
-            value = file.value(tensor)
-            low[tensor] = min(low[tensor], float(value.min()))
-            high[tensor] = max(high[tensor], float(value.max()))
-            if not math.isfinite(low[tensor] + high[tensor] + float(value.sum())):
+            least, largest = _least_and_largest(file.view(tensor))
+            if not math.isfinite(least + largest):
                 raise ValueError(f"The tensor {file.name(tensor)!r} is not finite.")
+            low[tensor], high[tensor] = min(low[tensor], least), max(high[tensor], largest)
         for tensor, function in seen.items():
-            values = function(_sample(file.value(tensor)))
+            values = function(_sample(file.view(tensor)))
             powers[tensor].append(float(np.mean(np.square(values, dtype="float64"))))
     # A tensor that is always zero gets a range that is not absurdly small.
     ranges = {t: (low[t], high[t]) if high[t] > low[t] else (0.0, 1.0) for t in tensors}
@@ -148,6 +147,11 @@ def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[fl
     if whole and low.get(first) == 0 and 1 < high[first] <= 255:
         ranges[first] = (0.0, 255.0)  # Pixels: exact in int8.
     return ranges, powers
+
+
+def _least_and_largest(value: np.ndarray) -> tuple[float, float]:
+    """NaN if any value is: NumPy's extremes hand it on."""
+    return float(value.min()), float(value.max())
 
 
 def _weights(powers: Sequence[float]) -> np.ndarray:
@@ -162,7 +166,7 @@ def _histograms(file: TracedFile, images, ranges: Ranges, weights) -> dict[int, 
         file.run(image)
         for tensor, weight in weights.items():
             low, high = ranges[tensor]
-            place = ((_sample(file.value(tensor)) - low) * (BINS / (high - low))).astype("int64")
+            place = ((_sample(file.view(tensor)) - low) * (BINS / (high - low))).astype("int64")
             count = np.bincount(np.clip(place, 0, BINS - 1), minlength=BINS)
             counts[tensor] += weight[number] * count
     return counts
@@ -173,7 +177,7 @@ def _sample(value: np.ndarray) -> np.ndarray:
     step = max(value.size // MAX_VALUES, 1)
     while math.gcd(step, value.shape[-1] if value.ndim else 1) > 1:
         step += 1
-    return value.ravel()[::step]
+    return value.ravel()[::step].copy()  # A view would forbid the next run.
 
 
 def _consistent(file: TracedFile, ranges: Ranges) -> Ranges:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
+from keras_parc.support.machine import cores
+from keras_parc.support.notices import without_notices
 
 
 class SingleOperation:
-    """One operation of a file, as a file of its own, run without delegates.
+    """One operation of a file, as a file of its own.
 
     Args:
         model: The objects of the file.
@@ -20,7 +22,7 @@ class SingleOperation:
     """
 
     def __init__(self, model: "flatbuffer.schema.ModelT", position: int):
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        from ai_edge_litert.interpreter import Interpreter
 
         schema, source = flatbuffer.schema, model.subgraphs[0]
         operator = _copy(source.operators[position])
@@ -45,10 +47,10 @@ class SingleOperation:
         operator.inputs = self._placed(operator.inputs)
         operator.outputs = graph.outputs = self._placed(self.outputs)
         graph.inputs = self._placed(self.inputs)
-        self._interpreter = Interpreter(
-            model_content=flatbuffer.write(part),
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
+        with without_notices():  # of the delegate, that it exists
+            self._interpreter = Interpreter(
+                model_content=flatbuffer.write(part), num_threads=cores()
+            )
         self._interpreter.allocate_tensors()
 
     def _placed(self, tensors: Sequence[int]) -> np.ndarray:
