@@ -1,23 +1,26 @@
-"""Two steps that were measured and brought nothing; the table is made by `int8_steps`.
-
-The weights are not what hurts: per channel, their noise is far below that of the activations.
-"""
+"""Steps of int8 that the export leaves out; what they bring is in the table of `int8_steps`."""
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize.explain import IsolatedOperations, match
+from keras_parc.lite.quantize.bias_correction import Layer, fit_bias, layer_by_layer
+from keras_parc.lite.quantize.ranges import Ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
 
 CONVOLUTIONS = {"CONV_2D", "DEPTHWISE_CONV_2D"}
 NARROWEST_CHANNEL = 1 / 64
+DAMPING = 0.01  # of the mean power of a row
 
 
-def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray]) -> bytes:
-    """Take the mean error that each int8 convolution adds out of its bias, channel by channel.
+def round_by_products(content: bytes, quantized: bytes, images: Sequence[np.ndarray]) -> bytes:
+    """Round weights so that what layers give is right, not the weights (GPTQ, arXiv 2210.17323).
+
+    Each row of a layer's weights is rounded in turn, and the rows behind it make up for the error
+    as far as the calibration images tell them apart. The biases are corrected along with it.
 
     Args:
         content: The float32 file.
@@ -25,36 +28,64 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
         images: `(height, width, channels)` each.
 
     Returns:
-        The int8 file with other biases.
+        The int8 file with other weights and biases.
     """
-    reference, coarse = TracedFile(content), TracedFile(quantized)
-    isolated = IsolatedOperations(content)
-    pairs = match(reference, coarse)
-    wanted = [(o, t) for place, o, t in pairs if reference.operations[place].name in CONVOLUTIONS]
-    errors = dict.fromkeys((theirs for _, theirs in wanted), 0.0)
-    for image in images:
-        coarse.run(image)
-        isolated.run({o: coarse.value(t).reshape(reference.shape(o)) for _, o, t in pairs}, image)
-        for ours, theirs in wanted:
-            difference = coarse.value(theirs) - isolated.value(ours)
-            errors[theirs] = errors[theirs] + difference.mean((0, 1, 2)) / len(images)
-    model = flatbuffer.read(quantized)
-    graph = model.subgraphs[0]
-    for operator in graph.operators:
-        error = errors.get(int(operator.outputs[0]))
-        if error is not None:
-            bias = graph.tensors[operator.inputs[2]]
-            values = np.asarray(model.buffers[bias.buffer].data, "uint8").view("int32")
-            steps = np.rint(error / np.asarray(bias.quantization.scale)).astype("int32")
-            flatbuffer.set_constant(model, operator.inputs[2], values - steps)
-    return flatbuffer.write(model)
+    return layer_by_layer(content, quantized, images, _round_layer)
+
+
+def _round_layer(model, layer: Layer, rows: np.ndarray, exact: np.ndarray) -> None:
+    tensor = model.subgraphs[0].tensors[layer.coarse.weights]
+    groups, _, outputs = layer.exact_weights.shape
+    steps = np.asarray(tensor.quantization.scale, "float64").reshape(-1, 1, 1)
+    steps = np.broadcast_to(steps, (groups * outputs, 1, 1)).reshape(groups, 1, outputs)
+    inputs = (rows - rows.mean(0)).astype("float32").transpose(1, 0, 2)
+    wanted = (exact - exact.mean(0)).astype("float32").transpose(1, 0, 2)
+    square = (inputs.swapaxes(1, 2) @ inputs).astype("float64") / len(rows)
+    product = (inputs.swapaxes(1, 2) @ wanted).astype("float64") / len(rows)
+    count = square.shape[1]
+    damping = DAMPING * np.trace(square, axis1=1, axis2=2)[:, None, None] / count + 1e-12
+    square_damped = square + damping * np.eye(count)
+    # What the exact weights lack on the inputs that the int8 file has, as far as they can.
+    goal = layer.exact_weights.astype("float64")
+    goal = goal + np.linalg.solve(square_damped, product - square @ goal)
+    rounded = _rounded_in_turn(goal / steps, square_damped)
+    shape = tuple(int(side) for side in tensor.shape)
+    if layer.coarse.depthwise:
+        values = rounded.swapaxes(0, 1).reshape(shape)
+    else:
+        values = rounded.swapaxes(1, 2).reshape(shape)
+    flatbuffer.set_constant(model, layer.coarse.weights, values.astype("int8"))
+    coarse_weights = (rounded * steps).astype("float32")
+    fit_bias(model, dataclasses.replace(layer, coarse_weights=coarse_weights), rows, exact)
+
+
+def _rounded_in_turn(weights: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """`(groups, row, outputs)` in steps; `square`: the inputs' products, `(groups, row, row)`."""
+    upper = np.linalg.cholesky(np.linalg.inv(square)).swapaxes(1, 2)
+    weights, rounded = weights.copy(), np.empty_like(weights)
+    for row in range(weights.shape[1]):
+        rounded[:, row] = np.clip(np.rint(weights[:, row]), -127, 127)
+        error = (weights[:, row] - rounded[:, row]) / upper[:, row, row, None]
+        weights[:, row + 1 :] -= upper[:, row, row + 1 :, None] * error[:, None]
+    return rounded
+
+
+def on_one_grid(content: bytes, ranges: Ranges) -> Ranges:
+    """Ranges with which residual sums need no other scale: result and addends share one."""
+    ranges = dict(ranges)
+    for operation in TracedFile(content).operations:
+        tensors = (*operation.inputs, *operation.outputs)
+        if operation.name == "ADD" and all(tensor in ranges for tensor in tensors):
+            lows, highs = zip(*(ranges[tensor] for tensor in tensors), strict=True)
+            ranges.update(dict.fromkeys(tensors, (min(lows), max(highs))))
+    return ranges
 
 
 def equalize(content: bytes, images: Sequence[np.ndarray]) -> bytes:
     """Give the channels of every linear tensor one range: scale what makes it, unscale readers.
 
     Possible where only convolutions, sums, means and moves touch the tensor: the residual
-    streams and the ParC parts, not what an activation reads or makes.
+    streams and the ParC parts, not what an activation such as ReLU6 reads or makes.
 
     Args:
         content: The float32 file.
@@ -148,7 +179,3 @@ def _tensor(model, like: int, values: np.ndarray) -> int:
     tensors.append(copy.copy(tensors[like]))
     flatbuffer.set_constant(model, len(tensors) - 1, values.astype("float32"))
     return len(tensors) - 1
-
-
-# Name to what is done before and after quantization.
-TRIALS = {"correct_biases": (None, correct_biases), "equalize": (equalize, None)}

@@ -1,4 +1,4 @@
-"""Write the generated tables of README.md, tflite/README.md and two pages: `make readme`.
+"""Write the generated tables of README.md, tflite/README.md and three pages: `make readme`.
 
 The models are built and counted; the demonstrations' figures come from `tflite/results/demo*.json`,
 copies of the `report.json` of real runs; those of speed from what `make benchmark` wrote.
@@ -14,6 +14,7 @@ from pathlib import Path
 import benchmark_tables
 import convnet_tables
 import head_tables
+import int8_table
 import runtime_tables
 import training_tables
 import zoo_tables
@@ -32,6 +33,7 @@ README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
 GUIDE = ROOT / "docs/guides/your_own_images.md"
 ZOO = ROOT / "docs/export_zoo.md"
+REWRITE = ROOT / "docs/guides/rewrite.md"
 
 
 def models() -> str:
@@ -114,6 +116,7 @@ def ablation() -> str:
 
 TABLES = {
     README: {
+        "export_zoo_short": zoo_tables.short,
         "models": models,
         "presets": presets,
         **{name: partial(demo, name) for name in ("demo", "demo_detection", "demo_segmentation")},
@@ -133,6 +136,7 @@ TABLES[ZOO] = {
     "export_zoo_short": zoo_tables.short,
     **{f"export_zoo_{each}": partial(zoo_tables.full, each) for each in zoo_tables.PRECISIONS},
 }
+TABLES[REWRITE] = {"int8_steps": int8_table.steps}
 if GUIDE.is_file():
     TABLES[GUIDE] = {"few_images": few_images_table}
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.

@@ -71,14 +71,6 @@ def export(
         bool,
         typer.Option(help="Fail where a part of the model cannot be rewritten rightly."),
     ] = False,
-    fine_tune: Annotated[
-        bool,
-        typer.Option(
-            "--fine-tune",
-            help="With int8: train to make up for the rounding, on 1000 to 4096 images of "
-            "--calibration; takes minutes, and is left out where it does not help.",
-        ),
-    ] = False,
 ) -> None:
     """Export a Keras model to a fast .tflite file and say what is in it."""
     if calibration is not None and quantize != "int8":
@@ -119,7 +111,6 @@ def export(
         target=target,
         metadata=metadata,
         explain_csv=explain,
-        fine_tune=fine_tune,
         input_range=input_range,
         strict=strict,
         console=Console(stderr=True),

@@ -20,8 +20,8 @@ from keras_parc.lite.file.outputs import values_of
 from keras_parc.lite.file.probe import mark_safe
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.proof import converted
-from keras_parc.lite.quantize import fine_tuning, ranges
-from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
+from keras_parc.lite.quantize import ranges
+from keras_parc.lite.quantize.calibration import calibration_images
 from keras_parc.lite.quantized import quantized
 from keras_parc.lite.rewrite.checked import Reference, random_samples
 from keras_parc.lite.rewrite.forms import check_target
@@ -49,7 +49,6 @@ def to_tflite(
     rewrite: bool = True,
     target: str = "litert",
     metadata: Metadata | None = None,
-    fine_tune: bool = False,
     postprocess: Postprocess | None = None,
     input_range: str | None = None,
     input_shape: Any = None,
@@ -82,9 +81,6 @@ def to_tflite(
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
-        fine_tune: For "int8": train the biases of the file (the model does not change) to make up
-            for the rounding, on 1000 to 4096 calibration images. It takes minutes; new biases that
-            do not help on images held out are dropped. See `fine_tuning.fine_tune`.
         postprocess: For a detector (`keras_parc.SSDLite`): what follows its last convolution;
             default: `Postprocess()`.
         input_range: What the model takes, where it does not say so itself: one of "0..255", "0..1",
@@ -128,8 +124,6 @@ def to_tflite(
         raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
-    if fine_tune and quantize != "int8":
-        raise ValueError(f"`fine_tune` needs `quantize='int8'`, got {quantize!r}.")
     check_target(target)
     inputs = model_inputs(model, input_size, input_shape)
     if metadata is not None and not isinstance(metadata, Metadata):
@@ -143,8 +137,7 @@ def to_tflite(
     scale, crop, metadata = _image_facts(model, inputs, metadata, input_range)
     images = None
     if quantize == "int8":
-        limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
-        images = calibration_images(calibration, inputs, model, limit, input_range)
+        images = calibration_images(calibration, inputs, model, input_range=input_range)
     # The file is created first: the folder may not be writable.
     with replacing(path) as temporary, conversion_process() as process:
         temporary.touch()
@@ -163,7 +156,6 @@ def to_tflite(
                 io,
                 detector.RANGES if detects else ranges.DEFAULT,
                 ends_float=detects,
-                fine_tune=fine_tune,
             )
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())

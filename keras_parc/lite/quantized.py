@@ -12,7 +12,7 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.inspection import compared
 from keras_parc.lite.file.outputs import OpenFile, values_of
 from keras_parc.lite.proof import Converted
-from keras_parc.lite.quantize import fine_tuning, int8
+from keras_parc.lite.quantize import int8
 from keras_parc.lite.quantize.explain import explain
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ def quantized(
     method: str,
     *,
     ends_float: bool = False,
-    fine_tune: bool = False,
 ) -> tuple[bytes, Closeness]:
     """Quantize a file, and compare it with its model on images that it was not calibrated on.
 
@@ -40,31 +39,21 @@ def quantized(
         io: Type of the input and the outputs.
         method: How ranges are chosen.
         ends_float: Whether the outputs stay float32 for what is to follow.
-        fine_tune: See `to_tflite`.
 
     Returns:
         The bytes of the int8 file, and how close its outputs, before a last softmax, are.
     """
-    kept, held_out, tuned = images, [], None
-    content = converted.content
-    if fine_tune:  # which holds images out itself
-        tuned = fine_tuning.fine_tune(content, images, method)
-        content, images = tuned.content, tuned.calibration
-    else:
-        images, held_out = _split(images)
+    calibration, held_out = _split(images)
     types = (io, "float32" if converted.softmax or ends_float else io)
-    found = int8.quantize(content, images, *types, method)
+    found = int8.quantize(converted.content, calibration, *types, method)
     file = flatbuffer.read(found)
     layers = converted.model.layers
     matrices = [w for layer in layers for w in layer.get_weights() if w.ndim == 3]
     flatbuffer.symmetric_products(file, matrices)
     found = flatbuffer.write(file)
-    if tuned is not None:
-        closeness = _tuned(tuned)
-    else:
-        closeness = measured(converted, found, held_out or kept[:HELD_OUT], bool(held_out))
+    closeness = measured(converted, found, held_out or images[:HELD_OUT], bool(held_out))
     if closeness.signal_to_noise_db < LEAST_DB:
-        _warn(converted, found, closeness, kept[:_EXPLAINED])
+        _warn(converted, found, closeness, images[:_EXPLAINED])
     if converted.softmax:
         flatbuffer.append_softmax(file, io)
         found = flatbuffer.write(file)
@@ -79,11 +68,6 @@ def _split(images: Sequence[np.ndarray]) -> tuple[list, list]:
         [image for number, image in enumerate(images) if number not in chosen],
         [image for number, image in enumerate(images) if number in chosen],
     )
-
-
-def _tuned(tuned: fine_tuning.FineTuned) -> Closeness:
-    last = 1 if tuned.kept else 0
-    return Closeness(tuned.held_out, True, tuned.same_class[last], tuned.signal_to_noise_db[last])
 
 
 def measured(
@@ -120,5 +104,5 @@ def _warn(converted: Converted, content: bytes, closeness: Closeness, images) ->
         "The int8 file is not close to the model: %.1f dB on %d calibration images. %s",
         closeness.signal_to_noise_db,
         closeness.images,
-        f"Worst: {names}." if names else "Try more calibration images, or `fine_tune`.",
+        f"Worst: {names}." if names else "Try more calibration images.",
     )

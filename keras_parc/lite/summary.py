@@ -14,8 +14,7 @@ from keras_parc.lite.exported import Closeness
 from keras_parc.lite.file.inspection import agreement, inspect
 from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.process import conversion_process
-from keras_parc.lite.quantize import fine_tuning
-from keras_parc.lite.quantize.calibration import MAX_IMAGES, calibration_images
+from keras_parc.lite.quantize.calibration import calibration_images
 from keras_parc.lite.quantize.explain import explain, noise_table, write_noise
 from keras_parc.lite.rewrite.signature import model_inputs
 
@@ -33,7 +32,6 @@ def export_with_summary(
     target: str = "litert",
     metadata: Metadata | None = None,
     explain_csv: Path | None = None,
-    fine_tune: bool = False,
     input_range: str | None = None,
     strict: bool = False,
     console: Console | None = None,
@@ -49,9 +47,7 @@ def export_with_summary(
         io: As for `to_tflite`.
         target: As for `to_tflite`.
         metadata: As for `to_tflite`.
-        explain_csv: For "int8": the file to write the noise of each operation to. Changes of the
-            biases by fine-tuning count as noise.
-        fine_tune: As for `to_tflite`.
+        explain_csv: For "int8": the file to write the noise of each operation to.
         input_range: As for `to_tflite`.
         strict: As for `to_tflite`.
         console: Where to show progress; default: standard output.
@@ -75,12 +71,9 @@ def export_with_summary(
         step = progress.add_task("reading images", total=4)
         images = None
         if calibration is not None:
-            limit = fine_tuning.MAX_IMAGES if fine_tune else MAX_IMAGES
             inputs = model_inputs(model, input_size)
-            images = calibration_images(calibration, inputs, model, limit, input_range)
+            images = calibration_images(calibration, inputs, model, input_range=input_range)
         progress.update(step, advance=1, description="converting")
-        if fine_tune:
-            progress.stop()  # Training shows progress of its own.
         exported = to_tflite(
             model,
             path,
@@ -90,11 +83,9 @@ def export_with_summary(
             io,
             target=target,
             metadata=metadata,
-            fine_tune=fine_tune,
             input_range=input_range,
             strict=strict,
         )
-        progress.start()
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
         if exported.closeness is not None:

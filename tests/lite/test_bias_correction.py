@@ -118,6 +118,7 @@ def test_int8_of_a_network_like_efficientnet_lite_is_closer(content, plain, imag
     assert decibels(content, corrected, fresh) > decibels(content, plain, fresh) + 2
     first, second = (flatbuffer.read(each).subgraphs[0] for each in (plain, corrected))
     assert len(first.operators) == len(second.operators)
+    assert len(corrected) - len(plain) < 1000  # No bias is in the file twice.
     assert quantize(content, images[:200]) == corrected
 
 
@@ -135,6 +136,20 @@ def test_a_spoilt_bias_is_found(content, plain, images):
     assert decibels(content, corrected, fresh) > decibels(content, plain, fresh) + 2
 
 
+def test_a_constant_that_others_share_is_changed_alone(plain):
+    model = flatbuffer.read(plain)
+    tensors, count = model.subgraphs[0].tensors, len(model.buffers)
+    layers = linear_operations(TracedFile(plain), plain).values()
+    first, second, *_ = (layer.bias for layer in layers)
+    tensors[second].buffer, tensors[second].shape = tensors[first].buffer, tensors[first].shape
+    before = np.array(model.buffers[tensors[second].buffer].data)
+    for values in (7, 8):
+        flatbuffer.set_constant(model, first, np.full(tensors[first].shape, values, "int32"))
+    assert (model.buffers[tensors[second].buffer].data == before).all()
+    assert (model.buffers[tensors[first].buffer].data.view("int32") == 8).all()
+    assert len(model.buffers) == count + 1
+
+
 def test_biases_that_do_not_help_are_left_alone(content, plain, images, monkeypatch):
     def spoil(content, quantized, *_):
         model, file = flatbuffer.read(quantized), TracedFile(quantized)
@@ -142,7 +157,7 @@ def test_biases_that_do_not_help_are_left_alone(content, plain, images, monkeypa
             flatbuffer.set_constant(model, layer.bias, file.constant(layer.bias) * 2)
         return flatbuffer.write(model)
 
-    monkeypatch.setattr(bias_correction, "_corrected", spoil)
+    monkeypatch.setattr(bias_correction, "layer_by_layer", spoil)
     assert correct_biases(content, plain, images) == plain
 
 

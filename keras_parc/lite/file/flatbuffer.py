@@ -44,9 +44,14 @@ def constant(model: "schema.ModelT", tensor: int) -> np.ndarray:
 
 
 def set_constant(model: "schema.ModelT", tensor: int, values: np.ndarray) -> None:
-    """Give a constant other values, in a new buffer: constants of equal values share one."""
+    """Give a constant other values, and no other constant: those of equal values share a buffer."""
+    data = np.ascontiguousarray(values).ravel().view("uint8")
+    place = model.subgraphs[0].tensors[tensor].buffer
+    if sum(each.buffer == place for graph in model.subgraphs for each in graph.tensors) == 1:
+        model.buffers[place].data = data
+        return
     buffer = schema.BufferT()
-    buffer.data = np.ascontiguousarray(values).ravel().view("uint8")
+    buffer.data = data
     model.buffers.append(buffer)
     model.subgraphs[0].tensors[tensor].buffer = len(model.buffers) - 1
 

@@ -1,1 +1,1 @@
-"""int8: ranges, calibration, fine-tuning."""
+"""int8: ranges, calibration, corrected biases."""

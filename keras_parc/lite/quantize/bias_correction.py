@@ -10,7 +10,7 @@ on a trained ParC-Net-XS. So an error counts as much as it changes what the acti
 and none for more than a few times the usual one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ LEAST_SLOPE = 0.1  # Root of the mean weight below which the median decides.
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A layer that both files have, with its weights in both as `(groups, row, outputs)`."""
 
     exact: Linear
@@ -69,7 +69,7 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
     reference, coarse = TracedFile(content), TracedFile(quantized)
     largest = max(int(np.prod(coarse.shape(tensor))) for tensor in coarse.made)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
-    corrected = _corrected(content, quantized, reference, coarse, used)
+    corrected = layer_by_layer(content, quantized, used)
     before, after = _noises(reference, (coarse, TracedFile(corrected)), held_out)
     return corrected if after < NOISE_KEPT * before else quantized
 
@@ -99,7 +99,38 @@ def _noises(reference: TracedFile, files: Sequence[TracedFile], images) -> np.nd
     return np.mean(errors / np.maximum(powers, 1e-30), axis=1)
 
 
-def _corrected(content, quantized, reference, coarse, images) -> bytes:
+def fit_bias(model, layer: Layer, rows: np.ndarray, exact: np.ndarray) -> None:
+    """Give one layer the bias that fits.
+
+    Args:
+        model: The objects of the int8 file.
+        layer: The layer.
+        rows: What it gets in the int8 file, as `Linear.rows` gives it.
+        exact: What it gives in the float file at the same places, before a fused activation.
+    """
+    found = _product(rows, layer.coarse_weights)
+    bias = typical_difference(exact, found, layer.activation)
+    _set_bias(model, layer.coarse.bias, bias)
+
+
+Fit = Callable[["flatbuffer.schema.ModelT", Layer, np.ndarray, np.ndarray], None]
+
+
+def layer_by_layer(
+    content: bytes, quantized: bytes, images: Sequence[np.ndarray], fit: Fit = fit_bias
+) -> bytes:
+    """Fit the layers of an int8 file in their order, each on what those before it then give.
+
+    Args:
+        content: The bytes of the float32 file.
+        quantized: The bytes of the int8 file made from it.
+        images: Calibration images.
+        fit: Changes one layer.
+
+    Returns:
+        The bytes of the int8 file with other layers.
+    """
+    reference, coarse = TracedFile(content), TracedFile(quantized)
     model = flatbuffer.read(quantized)
     layers = _layers(reference, content, coarse, quantized)
     wanted = _exact_results(reference, layers, images)
@@ -115,10 +146,7 @@ def _corrected(content, quantized, reference, coarse, images) -> bytes:
                 layer.coarse.rows(coarse.as_real(layer.coarse.source, value), PLACES, seed)
                 for seed, value in enumerate(values[layer.coarse.source])
             ]
-            found = _product(np.concatenate(rows), layer.coarse_weights)
-            exact = np.concatenate(wanted.pop(result))
-            bias = typical_difference(exact, found, layer.activation)
-            _set_bias(model, layer.coarse.bias, bias)
+            fit(model, layer, np.concatenate(rows), np.concatenate(wanted.pop(result)))
         if not layers:
             break
         values |= _run(SingleOperation(model, place), values)
@@ -152,7 +180,7 @@ def typical_difference(exact: np.ndarray, found: np.ndarray, activation: Functio
     return median + (weights * others).mean(0) / (weights.mean(0) + LEAST_SLOPE**2)
 
 
-def _layers(reference, content, coarse, quantized) -> dict[int, _Layer]:
+def _layers(reference, content, coarse, quantized) -> dict[int, Layer]:
     """The layers with an int32 bias, by the number of their result in the int8 file."""
     exact, rounded = linear_operations(reference, content), linear_operations(coarse, quantized)
     found = {}
@@ -170,7 +198,7 @@ def _layers(reference, content, coarse, quantized) -> dict[int, _Layer]:
         if weights.shape == coarse_weights.shape and _close(weights, coarse_weights):
             bias = reference.constant(a.bias).reshape(a.groups, -1) if a.bias >= 0 else 0.0
             activation = a.fused or reference.activation_after(ours)
-            found[theirs] = _Layer(a, b, weights, bias, coarse_weights, activation)
+            found[theirs] = Layer(a, b, weights, bias, coarse_weights, activation)
     return found
 
 
@@ -179,7 +207,7 @@ def _close(exact: np.ndarray, coarse: np.ndarray) -> bool:
     return bool(np.abs(coarse - exact).max() <= np.abs(exact).max() / 127)
 
 
-def _exact_results(reference: TracedFile, layers: dict[int, _Layer], images) -> dict[int, list]:
+def _exact_results(reference: TracedFile, layers: dict[int, Layer], images) -> dict[int, list]:
     """The results of each layer in the float file, image by image, before a fused activation."""
     found = {result: [] for result in layers}
     for seed, image in enumerate(images):
