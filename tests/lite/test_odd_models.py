@@ -1,4 +1,4 @@
-"""Models with masks, with a state, with outputs that are not one for each example, and faulty ones."""
+"""Models with masks, with a state, with outputs of no batch, and faulty ones."""
 
 import keras
 import numpy as np

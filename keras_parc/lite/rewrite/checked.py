@@ -110,7 +110,7 @@ class Reference:
     def tolerance(self) -> float:
         """How far another model may be from this one."""
         if difference(self.run(self.model), self.outputs) > TOLERANCE:
-            return float("inf")  # it draws random numbers
+            return float("inf")  # it draws random numbers without a seed of Keras
         moved = difference(self.run(self.model, [_rounded(x) for x in self.samples]), self.outputs)
         finite = moved if np.isfinite(moved) else 0.0
         return max(TOLERANCE, min(_SENSITIVE * finite, _LARGEST))
