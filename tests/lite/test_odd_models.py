@@ -9,8 +9,10 @@ from rewritten import randomize
 import keras_parc
 from keras_parc import TFLiteModel, to_tflite
 from keras_parc.lite.process import ConversionProcess, TaskError, conversion_process
+from keras_parc.lite.quantize.calibration import calibration_images
 from keras_parc.lite.quantize.ranges import choose_ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
+from keras_parc.lite.rewrite.signature import model_inputs
 
 GENERATOR = np.random.default_rng(0)
 
@@ -253,3 +255,12 @@ def test_a_quantizer_that_fails(monkeypatch, tmp_path):
             calibration=real(5, 8),
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_calibration_by_the_name_of_the_only_input():
+    model, x = of((4,), layers.Dense(3)), real(5, 4)
+    inputs = model_inputs(model)
+    for source in ({"pixels": x}, [{"pixels": each} for each in x]):
+        np.testing.assert_array_equal(calibration_images(source, inputs, model), x)
+    with pytest.raises(ValueError, match=r"has no 'image', only \['a', 'b'\]"):
+        calibration_images([{"a": x[0], "b": x[0]}], inputs, model)
