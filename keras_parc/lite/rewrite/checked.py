@@ -85,8 +85,6 @@ class Reference:
         structure = self.inputs.structure
         given = tree.pack_sequence_as(structure, tensors) if structure is not None else tensors[0]
         with in_float32(model):
-            if not model.built:
-                model(given, training=False)
             # Some layers write their state whenever they are called: here they do not.
             with keras.StatelessScope() as scope:
                 results = tree.flatten(model(given, training=False))
