@@ -84,10 +84,9 @@ class Reference:
         ]
         structure = self.inputs.structure
         given = tree.pack_sequence_as(structure, tensors) if structure is not None else tensors[0]
-        with in_float32(model):
-            # Some layers write their state whenever they are called: here they do not.
-            with keras.StatelessScope() as scope:
-                results = tree.flatten(model(given, training=False))
+        # Some layers write their state whenever they are called: here they do not.
+        with in_float32(model), keras.StatelessScope() as scope:
+            results = tree.flatten(model(given, training=False))
         self.written = [
             each.path
             for each in model.non_trainable_variables
