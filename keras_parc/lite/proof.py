@@ -181,6 +181,9 @@ def _convert(
     model: keras.Model, reference: Reference, precision, process: ConversionProcess, names
 ) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        save_function(model, reference.inputs, folder)
+        try:
+            save_function(model, reference.inputs, folder)
+        except Exception as error:  # whatever the code of a layer raises in a graph
+            raise TaskError(f"{type(error).__name__}: {error}") from error
         content = process.run("convert", folder, precision)
     return with_names(content, [each.name for each in reference.inputs.entries], names)

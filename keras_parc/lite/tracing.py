@@ -44,7 +44,10 @@ def save_function(model: keras.Model, inputs: ModelInputs, folder: str) -> None:
     ]
     function = tf.function(run, input_signature=specs)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(tf.Module(), folder, signatures=function, options=options)
+    module = tf.Module()
+    # Those that Keras does not know of, as of a layer that a Lambda calls.
+    module.held = list(function.get_concrete_function().graph.variables)
+    tf.saved_model.save(module, folder, signatures=function, options=options)
 
 
 def with_names(content: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:

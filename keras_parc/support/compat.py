@@ -105,6 +105,18 @@ def _called_as(model: keras.Model, cls: type) -> bool:
 
 @_uses(
     "keras",
+    "keras.src.backend.get_keras_mask",
+    "Layers hand on a mask as an attribute of the tensor, which no public function reads.",
+)
+def has_mask(tensor: Any) -> bool:
+    """Whether a tensor of a model carries a mask, as of `Masking`, to the layers that take it."""
+    from keras.src.backend import get_keras_mask
+
+    return get_keras_mask(tensor) is not None
+
+
+@_uses(
+    "keras",
     "keras.layers.Layer._flatten_layers",
     "All layers inside a layer. The public `layers` is that of models alone, and one level deep.",
 )

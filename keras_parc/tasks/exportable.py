@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from keras_parc.support import compat
+from keras_parc.support.text import one_line
 from keras_parc.tasks.model_files import load_model, model_file
 
 
@@ -63,9 +64,12 @@ def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.M
 def _module(name: str):
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever the user's code raises
-        kind = type(error).__name__
-        raise ValueError(f"The module {name!r} cannot be imported: {kind}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
+        raise ValueError(f"The module {name!r} cannot be imported: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def _referenced(text: str) -> keras.Model:
@@ -78,9 +82,8 @@ def _referenced(text: str) -> keras.Model:
     if not isinstance(found, keras.Model) and callable(found):
         try:
             found = found()
-        except Exception as error:
-            kind = type(error).__name__
-            raise ValueError(f"{text!r} cannot be called: {kind}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{text!r} cannot be called: {_said(error)}") from error
     if not isinstance(found, keras.Model):
         raise ValueError(f"{text!r} is no Keras model, but {type(found).__name__}.")
     return found
@@ -105,7 +108,7 @@ def _of_saved_model(folder: Path) -> keras.Model:
         loaded = tf.saved_model.load(str(folder))  # held, as it holds the variables
         signatures = loaded.signatures
     except Exception as error:  # whatever the content of the folder provokes
-        raise ValueError(f"TensorFlow cannot load {str(folder)!r}: {error}") from error
+        raise ValueError(f"TensorFlow cannot load {str(folder)!r}: {_said(error)}") from error
     if not signatures:
         raise ValueError(f"The SavedModel {str(folder)!r} has no signature to export.")
     name = "serving_default" if "serving_default" in signatures else next(iter(signatures))

@@ -29,7 +29,10 @@ READY = build()
 NUMBER = 3
 
 def fails():
-    raise RuntimeError("out of luck")
+    raise RuntimeError("out\\nof luck")
+
+def ends():
+    raise SystemExit(3)
 """
 
 
@@ -56,6 +59,7 @@ def test_a_python_reference(folder, reference):
         ("own_layers:missing", "no 'missing' in 'own_layers'"),
         ("own_layers:NUMBER", "is no Keras model, but int"),
         ("own_layers:fails", "cannot be called: RuntimeError: out of luck"),
+        ("own_layers:ends", "cannot be called: SystemExit: 3"),
         ("nowhere.at_all:build", "'nowhere.at_all' cannot be imported: ModuleNotFoundError"),
         ("nothing.keras", "no model file 'nothing.keras'"),
     ],

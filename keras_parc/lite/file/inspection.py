@@ -15,6 +15,7 @@ from keras_parc.lite.file.runtime import (
     TFLiteModel,
     alone,
     file_tensors,
+    first,
     open_file,
     operators,
     tensor_shape,
@@ -178,17 +179,21 @@ def agreement(model: keras.Model, path: str | os.PathLike, images: Iterable) -> 
         expected = _outputs(model, inputs, len(arrays[0]), 1)
     results = found.values() if isinstance(found, dict) else [found]
     pairs = zip(results, zip(*expected, strict=True), strict=True)
-    return compared([(np.asarray(a), np.concatenate(b)) for a, b in pairs])
+    return compared([(np.asarray(a), np.stack(b)) for a, b in pairs])
 
 
 def _outputs(model, inputs, count: int, size: int) -> list[list[np.ndarray]]:
-    """What a model returns for batches of its inputs."""
+    """What a model returns for each example, run in batches, as `TFLiteModel` returns it."""
     found = []
     for start in range(0, count, size):
-        part = slice(start, start + size)
+        part = slice(start, min(start + size, count))
         batch = tree.map_structure(lambda each, part=part: each[part], inputs)
-        found.append([np.asarray(each) for each in tree.flatten(model(batch, training=False))])
-    return found
+        results = [np.asarray(each) for each in tree.flatten(model(batch, training=False))]
+        by_example = all(each.shape[:1] == (part.stop - start,) for each in results)
+        if not by_example and size > 1:
+            raise ValueError("an output is not one for each example")
+        found += zip(*results, strict=True) if by_example else [map(first, results)]
+    return [list(each) for each in found]
 
 
 def compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
@@ -200,7 +205,7 @@ def compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
         if noise:
             least = min(least, 10 * np.log10(max(np.mean(b**2), 1e-300) / noise))
         largest = max(largest, float(np.abs(a - b).max()))
-        if same is None and (b.shape[-1] > 1 or len(pairs) == 1):
+        if same is None and b.ndim > 1 and (b.shape[-1] > 1 or len(pairs) == 1):
             same = float(np.mean(a.argmax(-1) == b.argmax(-1)))
     return Agreement(1.0 if same is None else same, float(least), largest)
 

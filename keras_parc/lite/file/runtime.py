@@ -119,8 +119,7 @@ class _File:
         self._interpreter.invoke()
 
     def _value(self, output: dict) -> np.ndarray:
-        value = self._interpreter.get_tensor(output["index"])
-        return real(value, output)[0] if value.ndim else real(value, output)
+        return first(real(self._interpreter.get_tensor(output["index"]), output))
 
 
 def file_tensors(interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
@@ -128,18 +127,23 @@ def file_tensors(interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
     found = []
     for kind in ("input", "output"):
         details = getattr(interpreter, f"get_{kind}_details")()
-        names = {int(each["index"]): each["name"] for each in details}
+        names: dict[int, list[str]] = {}  # of a tensor that is two outputs there are two
         if interpreter.get_signature_list():
             runner = interpreter.get_signature_runner()
-            signature = getattr(runner, f"get_{kind}_details")()
-            names |= {int(each["index"]): name for name, each in signature.items()}
-        found.append({names[int(each["index"])]: each for each in details})
+            for name, each in getattr(runner, f"get_{kind}_details")().items():
+                names.setdefault(int(each["index"]), []).append(name)
+        found.append({(names.get(int(x["index"])) or [x["name"]]).pop(0): x for x in details})
     return tuple(found)
 
 
 def tensor_shape(tensor: dict) -> tuple[int, ...]:
     """The shape of a tensor of the runtime; `tensor`: its details."""
     return tuple(int(side) for side in tensor["shape"])
+
+
+def first(output: np.ndarray) -> np.ndarray:
+    """An output without its batch of one; as it is, if its first side is no batch."""
+    return output[0] if output.shape[:1] == (1,) else output
 
 
 def alone(values: dict):

@@ -30,7 +30,8 @@ def calibration_images(
     Args:
         source: One of
             - images as the model takes them: an array `(n, height, width, channels)` or an
-              iterable of `(height, width, channels)`;
+              iterable of `(height, width, channels)`; or a dictionary of that alone, by the name
+              of the input;
             - a `tf.data` or TFDS data set of images, `(image, label)` pairs or dictionaries with
               an "image", batched or not;
             - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
@@ -65,6 +66,8 @@ def calibration_images(
     if len(inputs.entries) > 1:
         return list(islice(_examples(source, inputs, model), limit))
     (shape,) = (each.shape for each in inputs.entries)
+    if isinstance(source, dict) and len(source) == 1:
+        (source,) = source.values()  # of the input, by its name
     if isinstance(source, (str, os.PathLike)):
         found = _from_folder(Path(source), shape, model, limit, input_range)
     elif isinstance(source, Iterable) and not isinstance(source, dict):
@@ -104,11 +107,11 @@ def _numbers(image, count: int) -> np.ndarray:
 def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
     for number, element in enumerate(source, 1):
         if isinstance(element, dict):
-            if "image" not in element:
+            if "image" not in element and len(element) != 1:
                 raise ValueError(
                     f"The calibration data set has no 'image', only {sorted(element)}."
                 )
-            element = element["image"]
+            element = element.get("image", next(iter(element.values())))
         elif isinstance(element, tuple):
             element = element[0]
         element = _numbers(element, number)

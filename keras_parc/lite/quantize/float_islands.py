@@ -3,7 +3,11 @@
 XNNPACK has neither GELU nor the reciprocal square root of a layer normalization in int8: each would
 cut the graph in two. It has both in float32, and DEQUANTIZE and QUANTIZE around them, so that the
 graph stays one partition. The float32 operations are more precise, too.
+
+Nor is there an int8 scale for scores of an attention in which some are masked by a huge number.
 """
+
+from collections.abc import Container
 
 from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 
@@ -11,16 +15,19 @@ from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 _BACK = ("ADD", "MEAN", "MUL", "SUB")
 
 
-def float_operations(file: TracedFile) -> list[str]:
+def float_operations(file: TracedFile, ranged: Container[int]) -> list[str]:
     """Names of the results of the operations that stay float32.
 
     Args:
         file: A float32 file.
+        ranged: The tensors that have a range.
 
     Returns:
-        Names of tensors, as the converter's `denylisted_nodes` takes them: of every GELU, and of
-        all operations of every layer normalization that `deploy` wrote.
+        Names of tensors, as the converter's `denylisted_nodes` takes them: of every GELU, of all
+        operations of every layer normalization that `deploy` wrote, and of what makes or reads a
+        result that has no range.
     """
+    without = {tensor for tensor in file.made if tensor not in ranged}
     maker = {tensor: each for each in file.operations for tensor in each.outputs}
     chosen: list[Operation] = []
     for operation in file.operations:
@@ -28,6 +35,8 @@ def float_operations(file: TracedFile) -> list[str]:
             chosen.append(operation)
         elif operation.name == "RSQRT":
             chosen += _normalization(file, maker, operation)
+        if without.intersection((*operation.inputs, *operation.outputs)):
+            chosen.append(operation)
     return list(dict.fromkeys(file.name(each.outputs[0]) for each in chosen))
 
 

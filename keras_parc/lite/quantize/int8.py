@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.process import conversion_process
+from keras_parc.lite.process import TaskError, conversion_process
 from keras_parc.lite.quantize.bias_correction import correct_biases
 from keras_parc.lite.quantize.float_islands import float_operations
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
@@ -26,8 +26,8 @@ def quantize(
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    GELU and layer normalization stay float32; see `float_islands`. The same file and images give
-    the same bytes.
+    GELU, layer normalization and masks stay float32; see `float_islands`. The same file and images
+    give the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -58,9 +58,15 @@ def quantize(
         file = TracedFile(content)
         ranges = choose_ranges(file, images, method)
         types = (input_type, output_type)
-        quantized = process.run(
-            "quantize", _with_ranges(content, ranges), *types, float_operations(file)
-        )
+        floats = float_operations(file, ranges)
+        try:
+            quantized = process.run("quantize", _with_ranges(content, ranges), *types, floats)
+        except TaskError as error:
+            reason = one_line(str(error), 200) or "it gives no reason"
+            raise RuntimeError(
+                f"TensorFlow Lite's quantizer fails on this model: {reason}. Export it with "
+                "`quantize=None`, 'float16' or 'dynamic'."
+            ) from error
     model = flatbuffer.read(quantized)
     _coarsen_addends(model)
     quantized = flatbuffer.write(model)

@@ -25,13 +25,15 @@ BINS = 2048
 STEPS = 24  # How many ends of a range are tried on either side of zero.
 MAX_VALUES = 1 << 13  # How many values of a tensor go into its histogram, about, from each image.
 # Operations that move values without changing them.
-MOVES = ("CONCATENATION", "PAD", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE")
+MOVES = ("CONCATENATION", "PAD", "PADV2", "RESHAPE", "SLICE", "STRIDED_SLICE", "TRANSPOSE")
 # XNNPACK takes an ADD only where no input's scale is more than 2 ** 10 below the output's.
 NARROWEST_INPUT = 1 / 256
 # Operations with constant weights. XNNPACK takes them, and sums, only where the scale of the input
 # (times that of the weights) is below 256 times the scale of the output.
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "BATCH_MATMUL")
 MAX_STEPS = 250
+
+HUGE = 1000.0  # Values so large, beside others so many times smaller, are no results but masks.
 
 Ranges = dict[int, tuple[float, float]]
 
@@ -48,10 +50,11 @@ def choose_ranges(file: TracedFile, images: Sequence[np.ndarray], method: str = 
             error of an image with more power is divided by the ratio of the two powers.
 
     Returns:
-        Tensor number to `(low, high)`, with low <= 0 <= high and low < high.
+        Tensor number to `(low, high)`, with low <= 0 <= high and low < high. Not of tensors that
+        have no good one: see `_beside_masks`.
 
     Raises:
-        ValueError: An unknown method, no images, or a tensor that is not finite.
+        ValueError: An unknown method, no images, or a tensor that holds NaN.
 
     Example:
         >>> import keras_parc, numpy, tempfile
@@ -72,6 +75,7 @@ def choose_ranges(file: TracedFile, images: Sequence[np.ndarray], method: str = 
         if tensor not in moved and method != "minmax"
     }
     ranges, powers = _extremes(file, images, seen if method == "mse_median" else {})
+    seen = {tensor: function for tensor, function in seen.items() if tensor in ranges}
     weights = {t: _weights(powers[t]) if powers else np.ones(len(images)) for t in seen}
     counts = _histograms(file, images, ranges, weights) if seen else {}
     for tensor, count in counts.items():
@@ -129,22 +133,43 @@ def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[fl
     tensors = [*filter(file.is_real, file.inputs), *file.made]
     powers = {tensor: [] for tensor in seen}
     low, high = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
-    whole = True
+    whole, masked = True, {}  # what is masked, and the largest of its other values
     for image in images:
         whole = whole and not isinstance(image, tuple) and bool(np.all(image == np.rint(image)))
         file.run(image)
         for tensor in tensors:
+            if tensor in masked:
+                continue
             least, largest = _least_and_largest(file.view(tensor))
-            if not math.isfinite(least + largest):
-                raise ValueError(f"The tensor {file.name(tensor)!r} is not finite.")
+            if max(-least, largest) >= HUGE and (rest := _beside_masks(file.view(tensor))):
+                masked[tensor] = rest
+            elif not math.isfinite(least + largest):
+                raise ValueError(
+                    f"The tensor {file.name(tensor)!r} is not finite on a calibration image: int8 "
+                    "needs numbers."
+                )
             low[tensor], high[tensor] = min(low[tensor], least), max(high[tensor], largest)
         for tensor, function in seen.items():
+            if tensor in masked:
+                continue
             values = function(_sample(file.view(tensor)))
             powers[tensor].append(float(np.mean(np.square(values, dtype="float64"))))
     # A tensor that is always zero gets a range that is not absurdly small.
     ranges = {t: (low[t], high[t]) if high[t] > low[t] else (0.0, 1.0) for t in tensors}
+    for operation in file.operations:
+        source, result = (*operation.inputs[:1], -1)[0], operation.outputs[0]
+        if result in masked and source not in masked and _only_pooled(file, result):
+            # The least number of int8 pads as minus infinity does.
+            del masked[result]
+            ranges[result] = ranges.get(source, (0.0, 1.0))
+        for tensor in operation.outputs:
+            if tensor in masked:  # and so is what masked it
+                least = HUGE * masked[tensor]
+                huge = [t for t in operation.inputs if max(map(abs, ranges.get(t, (0,)))) > least]
+                masked |= dict.fromkeys(huge, masked[tensor])
+    ranges = {tensor: each for tensor, each in ranges.items() if tensor not in masked}
     first = file.inputs[0]
-    if whole and low.get(first) == 0 and 1 < high[first] <= 255:
+    if first in ranges and whole and low.get(first) == 0 and 1 < high[first] <= 255:
         ranges[first] = (0.0, 255.0)  # Pixels: exact in int8.
     return ranges, powers
 
@@ -152,6 +177,26 @@ def _extremes(file: TracedFile, images, seen) -> tuple[Ranges, dict[int, list[fl
 def _least_and_largest(value: np.ndarray) -> tuple[float, float]:
     """NaN if any value is: NumPy's extremes hand it on."""
     return float(value.min()), float(value.max())
+
+
+def _beside_masks(value: np.ndarray) -> float:
+    """The largest of the values that int8 would lose beside a few huge ones; 0 if there are none.
+
+    So attention leaves out what it is not to see: 1e9 is taken from its scores. Others pad with
+    minus infinity.
+    """
+    size = np.abs(value)
+    rest = size[size < size.max() / 2]
+    return float(rest.max()) if rest.size and rest.max() < size.max() / HUGE else 0.0
+
+
+def _only_pooled(file: TracedFile, tensor: int) -> bool:
+    """Whether only the largest values of a padded tensor are read."""
+    readers = file.readers.get(tensor, [])
+    return bool(readers) and all(
+        each.name == "MAX_POOL_2D" or (each.name in MOVES and _only_pooled(file, each.outputs[0]))
+        for each in readers
+    )
 
 
 def _weights(powers: Sequence[float]) -> np.ndarray:

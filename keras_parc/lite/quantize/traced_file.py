@@ -127,8 +127,8 @@ class TracedFile:
         return self.as_real(tensor, self._interpreter.tensor(tensor)())
 
     def as_real(self, tensor: int, value: np.ndarray) -> np.ndarray:
-        """Values that a tensor holds as real numbers (float32)."""
-        return real(value, self._details[tensor])
+        """Values that a tensor holds as real numbers (float32); truths as 0 and 1."""
+        return real(value * np.float32(1) if value.dtype == bool else value, self._details[tensor])
 
     def quantization(self, tensor: int) -> tuple[float, int]:
         """Scale and zero point of a tensor of one scale; scale 0 if it is not quantized."""

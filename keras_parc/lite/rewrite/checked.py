@@ -15,6 +15,7 @@ from keras_parc.lite.rewrite.kept import in_float32
 from keras_parc.lite.rewrite.signature import ModelInputs
 from keras_parc.models.inputs import InputScale
 from keras_parc.support import compat
+from keras_parc.support.text import first_of, one_line
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Reference:
     model: keras.Model
     inputs: ModelInputs
     samples: Sequence[Arrays]
+    written: Sequence[str] = ()  # weights that the last model wrote when it was called
 
     @functools.cached_property
     def outputs(self) -> list[Arrays]:
@@ -82,8 +84,14 @@ class Reference:
         ]
         structure = self.inputs.structure
         given = tree.pack_sequence_as(structure, tensors) if structure is not None else tensors[0]
-        with in_float32(model):
+        # Some layers write their state whenever they are called: here they do not.
+        with in_float32(model), keras.StatelessScope() as scope:
             results = tree.flatten(model(given, training=False))
+        self.written = [
+            each.path
+            for each in model.non_trainable_variables
+            if scope.get_current_value(each) is not None
+        ]
         return [np.asarray(ops.convert_to_numpy(each)) for each in results]
 
     def gap(self, found: Sequence[Arrays]) -> float:
@@ -99,7 +107,7 @@ class Reference:
     def tolerance(self) -> float:
         """How far another model may be from this one."""
         if difference(self.run(self.model), self.outputs) > TOLERANCE:
-            return float("inf")  # it draws random numbers
+            return float("inf")  # it draws random numbers without a seed of Keras
         moved = difference(self.run(self.model, [_rounded(x) for x in self.samples]), self.outputs)
         finite = moved if np.isfinite(moved) else 0.0
         return max(TOLERANCE, min(_SENSITIVE * finite, _LARGEST))
@@ -184,8 +192,24 @@ def checked(
         The graph, its model, and what was left out.
 
     Raises:
+        RuntimeError: The model itself fails.
         ValueError: `strict`, and something had to be left out.
     """
+    try:
+        reference.outputs  # noqa: B018 (computed now, and kept)
+        if reference.written:
+            log.warning(
+                "%s changes %s whenever it is called: the file always begins with what they are "
+                "now.",
+                reference.model.name,
+                first_of(reference.written),
+            )
+    except Exception as error:  # whatever the user's code raises
+        shapes = [each.shape for each in reference.inputs.entries]
+        problem = one_line(f"{type(error).__name__}: {error}")
+        raise RuntimeError(
+            f"{reference.model.name!r} cannot be run on one example of {shapes}: {problem}"
+        ) from error
     search = _Search(reference, rules, attempt)
     found = search.tried(Left())
     if found is not None:

@@ -19,6 +19,7 @@ from keras_parc.lite.rewrite.graph import Graph, Rule, apply_everywhere
 from keras_parc.lite.rewrite.importing import import_model
 from keras_parc.lite.rewrite.signature import model_inputs
 from keras_parc.models.inputs import known_scale
+from keras_parc.support.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def rewritten(
     """
 
     def attempt(left: Left):
+        if left.whole:
+            return unchanged(reference)
         graph = import_model(reference.model, reference.inputs, left.keeps)
         rewrite(graph, target, left.rules)
         return graph, emit(graph)
@@ -129,9 +132,20 @@ def rewritten(
 
 
 def unchanged(reference: Reference) -> tuple[Graph, keras.Model]:
-    """A model as one operation, in float32: its graph, and the model of it."""
-    graph = import_model(reference.model, reference.inputs, lambda operation: True)
-    return graph, emit(graph)
+    """A model as one operation, in float32: its graph, and the model of it.
+
+    Raises:
+        RuntimeError: It is not written for tensors whose values are not known yet.
+    """
+    try:
+        graph = import_model(reference.model, reference.inputs, lambda operation: True)
+        return graph, emit(graph)
+    except Exception as error:  # whatever the user's code raises
+        problem = one_line(f"{type(error).__name__}: {error}")
+        raise RuntimeError(
+            f"{reference.model.name!r} cannot be read as a graph: {problem} Its layers must take "
+            "and return tensors, computed with `keras.ops`."
+        ) from error
 
 
 def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) -> None:

@@ -42,7 +42,7 @@ def import_model(
         [input, conv, activation]
     """
     nodes, unknown = [_input(each) for each in inputs.entries], {}
-    if len(nodes) == 1:
+    if inputs.image:
         nodes[0]["scale"], nodes[0]["crop"] = known_scale(model), crop_of(model)
     whole = compat.functional(model)
     if compat.has_graph(whole) and not keep(model):
@@ -65,13 +65,14 @@ def _walk(model, inputs: list[Node], keep: Callable, unknown: dict[str, str]) ->
         if call.is_input or any(id(x) not in values for x in call.arguments.keras_tensors):
             continue
         args, kwargs = call.arguments.fill_in(values)
-        results = _import(call.operation, args, kwargs, keep, unknown)
+        masked = any(compat.has_mask(x) for x in call.arguments.keras_tensors)
+        results = _import(call.operation, args, kwargs, masked, keep, unknown)
         for tensor, node in zip(call.outputs, results, strict=True):
             values[id(tensor)] = node
     return [values[id(tensor)] for tensor in model.outputs]
 
 
-def _import(op, args, kwargs, keep: Callable, unknown: dict[str, str]) -> list[Node]:
+def _import(op, args, kwargs, masked: bool, keep, unknown: dict[str, str]) -> list[Node]:
     kind = type(op)
     if isinstance(op, keras.layers.Layer):  # the model's own argument goes before that of a call
         kwargs = {name: value for name, value in kwargs.items() if name != "training"}
@@ -79,6 +80,7 @@ def _import(op, args, kwargs, keep: Callable, unknown: dict[str, str]) -> list[N
     if keep(op):
         return _keep(op, args, kwargs, images)
     try:
+        require(not masked, "of masked tensors")
         special = {name: value for name, value in kwargs.items() if not _is_default(value)}
         nested = compat.functional(op)
         if not special and compat.has_graph(nested) and _fit(nested, args):
@@ -89,6 +91,7 @@ def _import(op, args, kwargs, keep: Callable, unknown: dict[str, str]) -> list[N
         require(kind in READERS, "no rule")
         require(getattr(op, "data_format", "channels_last") == "channels_last", "channels first")
         require(getattr(op, "quantization_mode", None) is None, "quantized")
+        require(all(each.shape for each in images), "of single numbers")
         reals = all(_dtype(each) == "float32" for each in images)
         require(reals, "of other than real numbers")
         return tree.flatten(_call(READERS[kind], op, args, special))
@@ -167,6 +170,8 @@ def _keep(op, args, kwargs, images: Collection[Node]) -> list[Node]:
     call["arguments"] = functools.partial(_filled, (args, kwargs), images)
     nodes = []
     for index, spec in enumerate(tree.flatten(_result(op, args, kwargs))):
+        if not isinstance(spec, keras.KerasTensor):
+            raise TypeError(f"{op.name!r} returns {type(spec).__name__}, expected tensors alone.")
         shape = tuple(spec.shape[1:])
         dtype = float32_for(keras.backend.standardize_dtype(spec.dtype))
         nodes.append(Node(ITEM, [call], shape, op.name, {"index": index, "dtype": dtype}))

@@ -35,13 +35,15 @@ class Kept(layers.Layer):
         name: str | None = None,
     ):
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.supports_masking = True
         self.operation = operation
         self._arguments = arguments
         self._results = tuple(zip(map(tuple, shapes), dtypes, strict=True))
 
     def build(self, shapes):
         """The operation is built: it was called in its own model."""
+
+    def compute_mask(self, images, previous=None):
+        """None: the operation itself gives its results their masks, or does not."""
 
     def compute_output_spec(self, images):
         return [keras.KerasTensor(shape, dtype) for shape, dtype in self._results]

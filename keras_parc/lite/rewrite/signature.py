@@ -92,11 +92,17 @@ def model_inputs(
     shapes = [
         _shape(model, each, wanted, input_size) for each, wanted in zip(own, stated, strict=True)
     ]
+    for name, _, dtype in own:
+        if dtype == "string":
+            raise ValueError(
+                f"The input {name!r} of {model.name!r} takes text, which TensorFlow Lite does not "
+                "compute with: export the model that follows its lookup, which takes numbers."
+            )
     whole = len(own) == 1 and len(shapes[0]) == 3
     entries = []
     for (name, _, dtype), shape in zip(own, shapes, strict=True):
         kind = "float32" if dtype == "uint8" and len(shape) == 3 else float32_for(dtype)
-        entries.append(ModelInput("image" if whole else safe_name(name), shape, kind))
+        entries.append(ModelInput("image" if whole else name, shape, kind))
     return ModelInputs(tuple(entries), structure)
 
 
@@ -107,9 +113,7 @@ def output_names(model: keras.Model, structure: Any) -> list[str]:
         model: The model.
         structure: How it nests its outputs.
     """
-    layers = getattr(model, "output_names", None)
-    names = _names(structure, layers)
-    return [safe_name(each) for each in names]
+    return _names(structure, getattr(model, "output_names", None))
 
 
 def safe_name(name: str) -> str:
@@ -123,14 +127,13 @@ def safe_name(name: str) -> str:
 
 
 def _names(structure: Any, layers: Sequence[str] | None) -> list[str]:
-    """A name for each leaf: of its key, or of its layer where it has none."""
+    """A safe name for each leaf, each once: of its key, or of its layer where it has none."""
     names = []
     for number, (path, _) in enumerate(tree.flatten_with_path(structure)):
         key = path[-1] if path else None
-        if isinstance(key, str):
-            names.append(key)
-        else:
-            names.append(layers[number] if layers else f"output_{number}")
+        if not isinstance(key, str):
+            key = layers[number] if layers else f"output_{number}"
+        names.append(safe_name(key))
     used: set[str] = set()
     for number, name in enumerate(names):
         free, count = name, 1
