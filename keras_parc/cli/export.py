@@ -39,6 +39,10 @@ def export(
         tuple[int, int] | None,
         typer.Option(help="Height and width, for a model without a fixed size."),
     ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="Sides of an input that is no image, without the batch, such as 100,2."),
+    ] = None,
     io: Annotated[
         str, choice("type", IOType, help="Of input and output of a quantized file.")
     ] = "float32",
@@ -113,7 +117,17 @@ def export(
         explain_csv=explain,
         input_range=input_range,
         strict=strict,
+        input_shape=None if input_shape is None else _sides(input_shape),
         console=Console(stderr=True),
     )
     for table in tables:
         Console().print(table)
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(side) for side in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--input-shape takes whole numbers with commas, such as 100,2; got {text!r}."
+        ) from None

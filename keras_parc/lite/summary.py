@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -34,6 +35,7 @@ def export_with_summary(
     explain_csv: Path | None = None,
     input_range: str | None = None,
     strict: bool = False,
+    input_shape: Any = None,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -50,6 +52,7 @@ def export_with_summary(
         explain_csv: For "int8": the file to write the noise of each operation to.
         input_range: As for `to_tflite`.
         strict: As for `to_tflite`.
+        input_shape: As for `to_tflite`.
         console: Where to show progress; default: standard output.
 
     Returns:
@@ -71,7 +74,7 @@ def export_with_summary(
         step = progress.add_task("reading images", total=4)
         images = None
         if calibration is not None:
-            inputs = model_inputs(model, input_size)
+            inputs = model_inputs(model, input_size, input_shape)
             images = calibration_images(calibration, inputs, model, input_range=input_range)
         progress.update(step, advance=1, description="converting")
         exported = to_tflite(
@@ -85,6 +88,7 @@ def export_with_summary(
             metadata=metadata,
             input_range=input_range,
             strict=strict,
+            input_shape=input_shape,
         )
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
@@ -95,7 +99,8 @@ def export_with_summary(
         progress.update(step, advance=1, description="explaining" if explain_csv else "done")
         tables = [_table(facts)]
         if explain_csv is not None:
-            tables.append(_explained(model, path, input_size, images, target, explain_csv))
+            sides = {"input_size": input_size, "input_shape": input_shape, "target": target}
+            tables.append(_explained(model, path, images, explain_csv, **sides))
         progress.update(step, advance=1, description="done")
     return tables
 
@@ -129,9 +134,9 @@ def _close(closeness: Closeness) -> dict[str, str]:
     }
 
 
-def _explained(model, path, input_size, images, target, csv) -> Table:
+def _explained(model, path, images, csv, **settings) -> Table:
     with tempfile.TemporaryDirectory() as folder:
-        reference = to_tflite(model, Path(folder) / "float.tflite", input_size, target=target)
+        reference = to_tflite(model, Path(folder) / "float.tflite", **settings)
         rows = explain(reference, path, images[:COMPARED])
     write_noise(rows, csv)
     return noise_table(rows)

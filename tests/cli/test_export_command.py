@@ -53,6 +53,20 @@ def test_a_python_reference(folder, reference):
     np.testing.assert_allclose(keras_parc.TFLiteModel(path)(x), np.full((1, 6, 6, 4), 81.0))
 
 
+def test_the_shape_of_an_input_that_is_no_image(folder):
+    signal = keras.Input((None, 2))
+    keras.Model(signal, layers.Conv1D(4, 3)(signal)).save("signal.keras")
+    done = CliRunner().invoke(app, ["export", "signal.keras", "a.tflite", "--input-shape", "9,2"])
+    assert done.exit_code == 0, done.output
+    assert keras_parc.TFLiteModel("a.tflite").input_shape == (1, 9, 2)
+    with pytest.raises(ValueError, match="whole numbers with commas, such as 100,2; got '9x2'"):
+        CliRunner().invoke(
+            app,
+            ["export", "signal.keras", "b.tflite", "--input-shape", "9x2"],
+            catch_exceptions=False,
+        )
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

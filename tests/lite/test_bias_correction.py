@@ -161,6 +161,13 @@ def test_biases_that_do_not_help_are_left_alone(content, plain, images, monkeypa
     assert correct_biases(content, plain, images) == plain
 
 
+def test_a_file_without_operations_is_left_alone(tmp_path, caplog):
+    image = keras.Input((8, 8, 3))
+    content = exported(keras.Model(image, image), tmp_path)
+    quantize(content, np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32"))
+    assert "biases" not in caplog.text
+
+
 def test_what_decides_is_not_what_corrects(images):
     used, held_out = bias_correction._divided(list(range(500)), 128)
     assert 100 < len(used) <= 128

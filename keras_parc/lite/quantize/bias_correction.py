@@ -67,7 +67,7 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
         True
     """
     reference, coarse = TracedFile(content), TracedFile(quantized)
-    largest = max(int(np.prod(coarse.shape(tensor))) for tensor in coarse.made)
+    largest = max((int(np.prod(coarse.shape(tensor))) for tensor in coarse.made), default=1)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
     corrected = layer_by_layer(content, quantized, used)
     before, after = _noises(reference, (coarse, TracedFile(corrected)), held_out)
