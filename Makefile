@@ -100,7 +100,7 @@ benchmark-train: $(VENV)/.installed
 ZOO := build/zoo
 export-zoo: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps --target $(ZOO) --upgrade kimm==0.2.5 keras-hub==0.32.0 \
-	  sentencepiece tokenizers
+	  sentencepiece==0.2.3 tokenizers==0.23.3
 	PYTHONPATH=$(ZOO) $(BIN)/python -m experiments.export_zoo $(ARGS)
 	$(BIN)/python docs/scripts/update_readme.py
 
