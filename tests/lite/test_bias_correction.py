@@ -6,10 +6,11 @@ import pytest
 
 import keras_parc
 from keras_parc.lite.file import flatbuffer
-from keras_parc.lite.quantize import bias_correction
+from keras_parc.lite.quantize import bias_correction, int8
 from keras_parc.lite.quantize.bias_correction import correct_biases, typical_difference
 from keras_parc.lite.quantize.int8 import quantize
 from keras_parc.lite.quantize.linear import linear_operations
+from keras_parc.lite.quantize.ranges import choose_ranges
 from keras_parc.lite.quantize.single_operation import SingleOperation
 from keras_parc.lite.quantize.traced_file import TracedFile
 
@@ -120,6 +121,20 @@ def test_int8_of_a_network_like_efficientnet_lite_is_closer(content, plain, imag
     assert len(first.operators) == len(second.operators)
     assert len(corrected) - len(plain) < 1000  # No bias is in the file twice.
     assert quantize(content, images[:200]) == corrected
+
+
+def test_ranges_that_lose_more_than_the_extremes_are_not_taken(content, images, monkeypatch):
+    few = images[:8]
+    extremes = quantize(content, few, method="minmax", correct=False)
+    assert quantize(content, few, correct=False) != extremes
+
+    def narrow(file, images, method):
+        chosen = choose_ranges(file, images, method)
+        share = 1 if method == "minmax" else 0.3
+        return {tensor: (share * low, share * high) for tensor, (low, high) in chosen.items()}
+
+    monkeypatch.setattr(int8, "choose_ranges", narrow)
+    assert quantize(content, few, correct=False) == extremes
 
 
 def test_a_spoilt_bias_is_found(content, plain, images):

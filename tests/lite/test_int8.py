@@ -260,7 +260,7 @@ def test_noise_as_table_and_csv(files, pixels, tmp_path):
         (np.ones((2, 16, 16, 3)), "must be"),
         (np.full((2, *SHAPE), np.nan), "NaN"),
         (np.full((2, *SHAPE), 7.0), "All values of all .* are 7.0"),
-        ([{"label": 1}], "no 'image'"),
+        ([{"label": 1}], r"has no '\w+', only \['label'\]"),
     ],
 )
 def test_calibration_mistakes(model, images, message):

@@ -70,8 +70,7 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
     largest = max((int(np.prod(coarse.shape(tensor))) for tensor in coarse.made), default=1)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
     corrected = layer_by_layer(content, quantized, used)
-    before, after = _noises(reference, (coarse, TracedFile(corrected)), held_out)
-    return corrected if after < NOISE_KEPT * before else quantized
+    return closer(reference, quantized, corrected, held_out)
 
 
 def _divided(images: Sequence[np.ndarray], count: int):
@@ -80,6 +79,19 @@ def _divided(images: Sequence[np.ndarray], count: int):
     used = images[::step]
     others = images[1::step] if step > 1 else used
     return used, others[:: -(-len(others) // HELD_OUT)]
+
+
+def closer(reference: TracedFile, usual: bytes, other: bytes, images) -> bytes:
+    """The other of two int8 files if it follows the float file better by more than chance.
+
+    Args:
+        reference: The float32 file.
+        usual: The bytes of the int8 file to be taken in doubt.
+        other: Those of the other.
+        images: Calibration images to judge by.
+    """
+    first, second = _noises(reference, (TracedFile(usual), TracedFile(other)), images)
+    return other if second < NOISE_KEPT * first else usual
 
 
 def _noises(reference: TracedFile, files: Sequence[TracedFile], images) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -66,12 +66,13 @@ def calibration_images(
     if len(inputs.entries) > 1:
         return list(islice(_examples(source, inputs, model), limit))
     (shape,) = (each.shape for each in inputs.entries)
-    if isinstance(source, dict) and len(source) == 1:
-        (source,) = source.values()  # of the input, by its name
+    names = "image", *(getattr(model, "input_names", None) or ())
+    if isinstance(source, dict):
+        source = _of_the_input(source, names)
     if isinstance(source, (str, os.PathLike)):
         found = _from_folder(Path(source), shape, model, limit, input_range)
-    elif isinstance(source, Iterable) and not isinstance(source, dict):
-        found = _from_elements(source, len(shape))
+    elif isinstance(source, Iterable):
+        found = _from_elements(source, len(shape), names)
     else:
         raise ValueError(
             "`calibration` must be a folder, an array of images, or an iterable of them, got "
@@ -104,14 +105,17 @@ def _numbers(image, count: int) -> np.ndarray:
         ) from error
 
 
-def _from_elements(source: Iterable, rank: int) -> Iterator[np.ndarray]:
+def _of_the_input(values: dict, names: Sequence[str]):
+    for name in names:
+        if name in values:
+            return values[name]
+    raise ValueError(f"The calibration data has no {names[-1]!r}, only {sorted(values)}.")
+
+
+def _from_elements(source: Iterable, rank: int, names: Sequence[str]) -> Iterator[np.ndarray]:
     for number, element in enumerate(source, 1):
         if isinstance(element, dict):
-            if "image" not in element and len(element) != 1:
-                raise ValueError(
-                    f"The calibration data set has no 'image', only {sorted(element)}."
-                )
-            element = element.get("image", next(iter(element.values())))
+            element = _of_the_input(element, names)
         elif isinstance(element, tuple):
             element = element[0]
         element = _numbers(element, number)

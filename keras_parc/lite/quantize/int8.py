@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.process import TaskError, conversion_process
-from keras_parc.lite.quantize.bias_correction import correct_biases
+from keras_parc.lite.quantize.bias_correction import HELD_OUT, closer, correct_biases
 from keras_parc.lite.quantize.float_islands import float_operations
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
@@ -35,7 +35,8 @@ def quantize(
             hundred from the training data.
         input_type: Type of the input: "float32", "uint8" or "int8".
         output_type: Type of the outputs.
-        method: How ranges are chosen; see `choose_ranges`.
+        method: How ranges are chosen; see `choose_ranges`. With the default, the least and largest
+            values are taken as ranges where that is a decibel closer on the images.
         correct: Whether to make up for the rounding in the biases; see `correct_biases`.
 
     Returns:
@@ -56,20 +57,25 @@ def quantize(
     with conversion_process() as process:
         process.start()
         file = TracedFile(content)
-        ranges = choose_ranges(file, images, method)
-        types = (input_type, output_type)
-        floats = float_operations(file, ranges)
-        try:
-            quantized = process.run("quantize", _with_ranges(content, ranges), *types, floats)
-        except TaskError as error:
-            reason = one_line(str(error), 200) or "it gives no reason"
-            raise RuntimeError(
-                f"TensorFlow Lite's quantizer fails on this model: {reason}. Export it with "
-                "`quantize=None`, 'float16' or 'dynamic'."
-            ) from error
-    model = flatbuffer.read(quantized)
-    _coarsen_addends(model)
-    quantized = flatbuffer.write(model)
+
+        def made(method: str) -> bytes:
+            ranges = choose_ranges(file, images, method)
+            floats = float_operations(file, ranges)
+            ranged = _with_ranges(content, ranges)
+            try:
+                found = process.run("quantize", ranged, input_type, output_type, floats)
+            except TaskError as error:
+                reason = one_line(str(error), 200) or "it gives no reason"
+                raise RuntimeError(
+                    f"TensorFlow Lite's quantizer fails on this model: {reason}. Export it with "
+                    "`quantize=None`, 'float16' or 'dynamic'."
+                ) from error
+            return _with_coarse_addends(found)
+
+        quantized = made(method)
+        if method == DEFAULT:
+            few = images[:: -(-len(images) // HELD_OUT)]
+            quantized = closer(file, quantized, made("minmax"), few)
     if not correct:
         return quantized
     try:
@@ -89,8 +95,9 @@ def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
     return flatbuffer.write(model)
 
 
-def _coarsen_addends(model) -> None:
+def _with_coarse_addends(content: bytes) -> bytes:
     """Give tiny added constants a scale that XNNPACK takes; the rounding hardly matters there."""
+    model = flatbuffer.read(content)
     graph = model.subgraphs[0]
     for operator in graph.operators:
         if flatbuffer.kind(model, operator) != flatbuffer.BUILTIN.ADD:
@@ -108,3 +115,4 @@ def _coarsen_addends(model) -> None:
                 model.buffers[tensor.buffer].data = values.astype("int8").view("uint8")
                 tensor.quantization.scale = np.float32([min_scale])
                 tensor.quantization.zeroPoint = np.int64([0])
+    return flatbuffer.write(model)
