@@ -262,5 +262,5 @@ def test_calibration_by_the_name_of_the_only_input():
     inputs = model_inputs(model)
     for source in ({"pixels": x}, [{"pixels": each} for each in x]):
         np.testing.assert_array_equal(calibration_images(source, inputs, model), x)
-    with pytest.raises(ValueError, match=r"has no 'pixels', only \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"has no '\w+', only \['a', 'b'\]"):
         calibration_images([{"a": x[0], "b": x[0]}], inputs, model)

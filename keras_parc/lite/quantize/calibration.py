@@ -66,7 +66,8 @@ def calibration_images(
     if len(inputs.entries) > 1:
         return list(islice(_examples(source, inputs, model), limit))
     (shape,) = (each.shape for each in inputs.entries)
-    names = "image", *(getattr(model, "input_names", None) or ())
+    own = [each.name for each in getattr(model, "inputs", None) or ()]
+    names = ["image", inputs.entries[0].name, *own]
     if isinstance(source, dict):
         source = _of_the_input(source, names)
     if isinstance(source, (str, os.PathLike)):
