@@ -258,7 +258,7 @@ def test_a_quantizer_that_fails(monkeypatch, tmp_path):
 
 
 def test_calibration_by_the_name_of_the_only_input():
-    model, x = of((4,), layers.Dense(3)), real(5, 4)
+    model, x = of((4,), layers.Dense(3), name="pixels"), real(5, 4)
     inputs = model_inputs(model)
     for source in ({"pixels": x}, [{"pixels": each} for each in x]):
         np.testing.assert_array_equal(calibration_images(source, inputs, model), x)
