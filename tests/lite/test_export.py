@@ -268,7 +268,7 @@ ramp = np.linspace(0, 1, ones.size, dtype="float32").reshape(ones.shape)
         ({"quantize": "int8", "calibration": ramp[:, :16]}, r"image 1 must be \(32, 32, 3\)"),
         ({"quantize": "int8", "calibration": ["a.png"]}, "image 1 is not an array.*folder"),
         ({"quantize": "int8", "calibration": 3}, "must be a folder.*got int"),
-        ({"quantize": "int8", "calibration": {"image": ramp}}, "must be a folder.*got dict"),
+        ({"quantize": "int8", "calibration": {"label": ramp}}, r"has no .*, only \['label'\]"),
         ({"quantize": "int8", "calibration": ramp * np.nan}, "image 1 holds NaN"),
         ({"quantize": "int8", "calibration": ones}, "All values .* are 1"),
     ],

@@ -30,10 +30,10 @@ def calibration_images(
     Args:
         source: One of
             - images as the model takes them: an array `(n, height, width, channels)` or an
-              iterable of `(height, width, channels)`; or a dictionary of that alone, by the name
-              of the input;
+              iterable of `(height, width, channels)`; or a dictionary that has that by the name
+              of the input, or as "image";
             - a `tf.data` or TFDS data set of images, `(image, label)` pairs or dictionaries with
-              an "image", batched or not;
+              an "image" or that name, batched or not;
             - a folder: its image files, also in subfolders, read as `keras-parc predict` reads
               them; damaged ones, 100 at most, are left out and named. If there are more than
               `limit`, evenly spaced ones, so that every class is among them.
