@@ -66,8 +66,8 @@ def correct_biases(content: bytes, quantized: bytes, images: Sequence[np.ndarray
         >>> len(correct_biases(path.read_bytes(), plain, images)) - len(plain) < 10_000
         True
     """
-    reference, coarse = TracedFile(content), TracedFile(quantized)
-    largest = max((int(np.prod(coarse.shape(tensor))) for tensor in coarse.made), default=1)
+    reference = TracedFile(content)
+    largest = max((int(np.prod(reference.shape(each))) for each in reference.made), default=1)
     used, held_out = _divided(images, max(min(MAX_IMAGES, MAX_BYTES // largest), 1))
     corrected = layer_by_layer(content, quantized, used)
     return closer(reference, quantized, corrected, held_out)
