@@ -175,7 +175,7 @@ class Counting(layers.Layer):
 
 
 def test_the_state_of_a_model_is_as_it_was(tmp_path, caplog):
-    model, x = of((8,), Counting()), real(1, 8)
+    model, x = of((8,), Counting(name="counting")), real(1, 8)
     found = TFLiteModel(to_tflite(model, tmp_path / "m.tflite", strict=True))(x)
     assert float(model.layers[-1].count.numpy()) == 1
     np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-5)
