@@ -154,6 +154,7 @@ def training_batches(
     )
     salt = np.random.default_rng([seed, epoch, 1]).integers(2**62)  # 1: not that of the order
     first_size = tf.constant(steps[0, :2], tf.int32)
+    example = tf.function(example)  # traced once, for an image and for what stands in
     spares, spare_data, spare_targets = _spares(
         builder,
         split,
@@ -162,7 +163,6 @@ def training_batches(
         lambda data, target: example(data, target, first_size, tf.zeros(2, tf.int64)),
     )
     guard = _Guard(SkippedImages() if skipped is None else skipped, skip_unusual, reason)
-    example = tf.function(example)  # traced once, for an image and for what stands in
 
     def image(record, number_and_step):
         position, (name, data, target) = record

@@ -103,6 +103,10 @@ def decode_part(
         ([4, 6], [0, 0, 4, 6])
     """
 
+    return _decode_whole(data) if window is None else _decode_part(data, window)
+
+
+def _decode_part(data, window):
     def place(size):
         return tf.concat([[0, 0], size], 0) if window is None else tf.stack(window(size))
 
@@ -135,6 +139,12 @@ def decode_part(
             lambda: of_whole(tf.io.decode_png(data, 3)),
         ],
     )
+
+
+# As functions of TensorFlow they are traced once in a process, not for every epoch.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def _decode_whole(data):
+    return _decode_part(data, None)
 
 
 _HEAD = 2048  # bytes
@@ -278,6 +288,11 @@ def training_image(
         >>> training_image(data, (32, 48), (0, 7)).shape
         TensorShape([32, 48, 3])
     """
+    return _training_image(data, size, tf.cast(seed, tf.int64), scale, ratio, flip)
+
+
+@tf.function(reduce_retracing=True)
+def _training_image(data, size, seed, scale, ratio, flip):
     draws = tf.random.stateless_uniform([_DRAWS], seed)
     image = decode(data, lambda image_size: crop_window(image_size, draws[:-1], scale, ratio))
     image = resize(image, size)

@@ -19,6 +19,7 @@ ARGUMENTS = [
 ]
 
 
+@pytest.mark.slow
 def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     options = ["--data-dir", tiny_scenes, "--checkpoint-steps", 2]
@@ -114,7 +115,7 @@ def test_show_prints_the_resolved_recipe(run_cli, tmp_path):
         (["--recipe", "parc_net_s_imagenet", "--set", "data=imagenet2012"], "imagenet"),
         (["--set", "train_split=training"], "There is no split 'training'"),
         (["--hosts", "2"], "Several hosts need the `coordinator`"),
-        (["--set", "peak_rate=1e30"], "The loss is"),
+        pytest.param(["--set", "peak_rate=1e30"], "The loss is", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_end_in_one_line(run_cli, tiny_scenes, tmp_path, arguments, message):

@@ -221,13 +221,13 @@ def test_it_waits_for_the_folder_of_a_run(tmp_path):
     assert found.keep is None
 
 
-def test_a_hundred_thousand_images(tmp_path, caplog):
+def test_many_thousand_images(tmp_path, caplog):
     """Of generated records: all of them, and little memory for each."""
     caplog.set_level(logging.ERROR)
     folder, place = tmp_path / "set", tmp_path / "index"
     folder.mkdir()
     place.mkdir()
-    count = 100_000
+    count = 20_000
 
     def found():
         items = [
@@ -247,8 +247,8 @@ def test_a_hundred_thousand_images(tmp_path, caplog):
     assert again.items == expected.items
     assert memory < 2000 * count
     builder = LabelledFolder(folder, again, validation=0.1)
-    assert builder.report.splits == {"train": 90_000, "validation": 10_000}
-    last = next(iter(builder.records("train", np.array([89_999]), ["image/id", "objects"])))
+    assert builder.report.splits == {"train": 18_000, "validation": 2_000}
+    last = next(iter(builder.records("train", np.array([17_999]), ["image/id", "objects"])))
     number = int(last["image/id"])
     assert last["image/filename"].numpy().decode() == f"{folder}/images/{number:06d}.jpg"
     assert last["objects"]["bbox"].numpy()[0, 3] == np.float32(number / 1e6)

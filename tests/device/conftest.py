@@ -71,7 +71,7 @@ def server(tmp_path_factory):
     handler = functools.partial(Handler, directory=str(WEB))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.folder = tmp_path_factory.mktemp("web")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
         server.shutdown()
 

@@ -32,8 +32,15 @@ DOCUMENTED = [
 ROOMS = ("keras_parc", "keras_parc.data", "keras_parc.lite", "keras_parc.weights")
 
 
-# Traces a training step, as tests/training/test_training_speed.py does with a smaller model.
-SLOW = ("keras_parc.training.rates",)
+# Export, train or prepare a data set, as the tests of these modules do with smaller ones.
+SLOW = (
+    *("keras_parc.lite.convert", "keras_parc.lite.file.inspection", "keras_parc.lite.file.metadata"),
+    *("keras_parc.lite.file.runtime", "keras_parc.lite.process"),
+    *("keras_parc.lite.quantize.bias_correction", "keras_parc.lite.quantize.explain"),
+    *("keras_parc.lite.quantize.int8", "keras_parc.models.deeplab_v3", "keras_parc.models.ssd_lite"),
+    *("keras_parc.tasks.detection.data", "keras_parc.tasks.segmentation.data"),
+    "keras_parc.training.rates",
+)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def server(monkeypatch, tmp_path):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     handler.log_message = None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        threading.Thread(target=serving.serve_forever, args=(0.02,), daemon=True).start()
         address = f"http://127.0.0.1:{serving.server_port}/"
         monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", address)
         yield tmp_path

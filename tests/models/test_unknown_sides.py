@@ -50,6 +50,7 @@ def test_a_classifier(entry):
     assert np.isfinite(keras.ops.convert_to_numpy(expected[1])).all()
 
 
+@pytest.mark.slow
 def test_a_segmenter():
     backbone = keras_parc.ParCNetTiny(input_shape=(None, None, 3), include_top=False)
     model = keras_parc.DeepLabV3(backbone, classes=3)

@@ -121,7 +121,7 @@ OPTIONS = {
 @pytest.mark.parametrize(
     "options",
     [
-        OPTIONS,
+        pytest.param(OPTIONS, marks=pytest.mark.slow),
         pytest.param(
             {"settings": ["epochs=1"], "epochs": None, "freeze": True, "export": False},
             marks=pytest.mark.slow,
@@ -198,6 +198,7 @@ def test_a_folder_that_is_no_run_is_untouched(photos, tmp_path):
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
 
+@pytest.mark.slow
 def test_a_time_gives_the_epochs_and_the_same_call_goes_on(photos, tmp_path, monkeypatch):
     # 27 training images in batches of 9 and 9 to look at: 0.5 s * (3 + 0.4 * 1) an epoch.
     monkeypatch.setattr(budget, "_step_seconds", lambda *arguments: 0.5)
@@ -216,7 +217,6 @@ def test_a_time_gives_the_epochs_and_the_same_call_goes_on(photos, tmp_path, mon
     train(photos, tmp_path / "run", minutes=3.9 / 60, **options)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_trial_tells_how_long_an_epoch_takes(photos, tmp_path):
     with pytest.raises(ValueError, match="minutes are not enough: an epoch takes about"):

@@ -96,6 +96,7 @@ def train_command(run_cli, tiny_scenes):
     return lambda out: run_cli(*arguments, "--checkpoint-steps", 2, "--out", out)
 
 
+@pytest.mark.slow
 def test_train_and_evaluate(train_command, run_cli, tiny_scenes, tmp_path):
     code, _, errors = train_command(tmp_path)
     assert code == 0, errors

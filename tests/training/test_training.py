@@ -53,11 +53,10 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_change_no_bit(number, tmp_path):
-    seed = {2: 13, 10: 1}[number]
-    output = finished(start(tmp_path, "kills", seed, number))
-    assert f"kills: {number}" in output
+@pytest.mark.slow
+def test_kills_change_no_bit(tmp_path):
+    output = finished(start(tmp_path, "kills", 1, 10))
+    assert "kills: 10" in output
     assert "in the middle of a checkpoint" in output
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
     assert list((tmp_path / "killed").rglob(".????????.*")) == []

@@ -62,7 +62,8 @@ def test_an_ablation_through_a_file(tmp_path):
     assert error(logits(model), outputs("parcnet_s_bk_1_2")["S192/logits"]) <= TOLERANCE
 
 
-@pytest.mark.parametrize("classes", [2, pytest.param(80, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 80])
 def test_a_detector_through_a_file(classes, run_cli, tmp_path):
     """A user's two classes, and the published 80: the classes are the file's."""
     checkpoint, out = tmp_path / "checkpoint.pt", tmp_path / "out.weights.h5"

@@ -259,6 +259,7 @@ def damage(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_damaged_files_in_the_cache(serve, cache, caplog):
     server = serve("good")
     model = ParCNetXS(weights="small", input_shape=SMALL, include_preprocessing=False)
@@ -393,6 +394,7 @@ print(repr([float(w.sum()) for w in model.get_weights()]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(serve, cache):
     server = serve("good")
     both = [child(LOAD), child(LOAD)]
@@ -437,6 +439,7 @@ for folder in ("", os.environ["BY_HAND"]):
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk(serve, files, cache, tmp_path):
     """Both the download and the conversion meet a limit of 1 MiB, and work when it is gone."""
     serve("good")

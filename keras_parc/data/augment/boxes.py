@@ -11,6 +11,8 @@ Boxes are float32 `(n, 4)`: ymin, xmin, ymax, xmax relative to the image, 0..1. 
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 
 from keras_parc.data.augment.settings import BoxAugmentation
@@ -215,8 +217,18 @@ def training_example(
         >>> image.shape, boxes.shape, labels.numpy()
         (TensorShape([32, 32, 3]), TensorShape([1, 4]), array([3], dtype=int32))
     """
-    augmentation = augmentation or BoxAugmentation()
-    seed = tf.cast(seed, tf.int64)
+    made = _traced(augmentation or BoxAugmentation())
+    return made(data, boxes, labels, size, tf.cast(seed, tf.int64))
+
+
+@functools.cache
+def _traced(augmentation):
+    """Traced once in a process, not for every epoch."""
+    made = functools.partial(_training_example, augmentation=augmentation)
+    return tf.function(made, reduce_retracing=True)
+
+
+def _training_example(data, boxes, labels, size, seed, augmentation):
     crop_seed, colour_seed, flip_seed = tf.unstack(
         tf.random.experimental.stateless_split(seed, 3), num=3
     )

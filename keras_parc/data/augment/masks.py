@@ -7,6 +7,7 @@ only, since class numbers have no mean.
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -108,7 +109,18 @@ def training_pair(
         >>> image.shape, mask.shape
         (TensorShape([32, 48, 3]), TensorShape([32, 48]))
     """
-    augmentation = augmentation or MaskAugmentation()
+    made = _traced(augmentation or MaskAugmentation())
+    return made(image, mask, size, tf.cast(seed, tf.int64))
+
+
+@functools.cache
+def _traced(augmentation):
+    """Traced once in a process, not for every epoch."""
+    made = functools.partial(_training_pair, augmentation=augmentation)
+    return tf.function(made, reduce_retracing=True)
+
+
+def _training_pair(image, mask, size, seed, augmentation):
     draws = tf.random.stateless_uniform([4], seed)
     size = tf.cast(size, tf.int32)
     full = tf.cast(tf.shape(image)[:2], tf.float32)
