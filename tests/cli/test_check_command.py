@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-import keras_parc
 from image_files import encoded
 from keras_parc.data.scan import scan
 from keras_parc.data.sets.advice import warnings_of
