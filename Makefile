@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
-TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TWO := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train export-zoo paper \
   test-torch test-runtimes test-arm test-web test-mediapipe runtimes lint format readme docs \

@@ -85,13 +85,12 @@ def test_what_is_no_model(folder, reference, message):
 
 def test_layers_of_the_user_s_own(folder):
     """The file names its class; the module that defines it is said with --import."""
-    code = "import own_layers; own_layers.build().save('own.keras')"
+    registered = "keras.saving.register_keras_serializable('shop')(own_layers.Scaled); "
+    code = "import keras, own_layers; own_layers.build().save('own.keras'); "
+    code += f"{registered} own_layers.build().save('shop.keras')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
     with pytest.raises(ValueError, match="needs 'Scaled', which is not defined here: import the"):
         exportable("own.keras")
-    registered = "keras.saving.register_keras_serializable('shop')(own_layers.Scaled); "
-    code = f"import keras, own_layers; {registered} own_layers.build().save('shop.keras')"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
     with pytest.raises(ValueError, match="needs 'Scaled', registered as 'shop>Scaled'"):
         exportable("shop.keras")
     (folder / "registering.py").write_text(f"import keras, own_layers\n{registered}\n")

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from PIL import Image
 
 from experiments import reading_rates
@@ -18,6 +19,7 @@ def test_every_file_is_another_photograph(tmp_path):
             assert image.size == reading_rates.SIDES
 
 
+@pytest.mark.slow
 def test_rates_are_of_all_images(tmp_path):
     rows = {row["what"]: row for row in reading_rates.reading_rows(tmp_path, 24, rounds=1)}
     alone, check = rows["decoding alone"], rows["check"]

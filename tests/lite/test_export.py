@@ -101,6 +101,7 @@ def test_vanishing_activations(folder):
     assert (found.partitions, found.outside) == (1, {})
 
 
+@pytest.mark.slow
 def test_without_the_rewrite_int8_falls_apart(folder):
     """Also shows that `inspect` can count more than one."""
     source, x = model(ParCNetTiny, 64, include_preprocessing=False), photos(2, 64)

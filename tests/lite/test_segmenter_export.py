@@ -93,7 +93,7 @@ def test_the_pyramid_has_no_resize_and_no_long_reach():
             assert size == 1 or rate < side
 
 
-@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("quantize", [pytest.param(None, marks=pytest.mark.slow), "int8"])
 def test_all_of_a_segmenter_is_one_partition(tmp_path, quantize):
     """ParC-Net over a rectangle whose map of 4 x 6 is smaller than all rates."""
     keras.utils.set_random_seed(0)

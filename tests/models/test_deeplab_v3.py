@@ -47,6 +47,7 @@ def segmenter():
     return model
 
 
+@pytest.mark.slow
 def test_parameters_and_multiply_adds_are_the_authors():
     small = {"input_shape": (256, 256, 3)}
     model = keras_parc.DeepLabV3ParCNetS(**small, include_preprocessing=False)

@@ -14,8 +14,6 @@ from keras_parc.layers.patches import Fold, Unfold
 from keras_parc.layers.resize import ResizeLike
 from keras_parc.models.losses import pixel_cross_entropy
 
-FAST = ("MobileViTTiny",)  # the only one that compares sides; the others are slow
-
 
 def batches(targets):
     """Images of 64 and 96 pixels, in a data set that does not say so."""
@@ -31,13 +29,11 @@ def batches(targets):
     return tf.data.Dataset.from_generator(generate, output_signature=shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "entry",
-    [
-        pytest.param(each, marks=[] if each.name in FAST else pytest.mark.slow, id=each.key)
-        for each in own_models()
-        if each.task == "classification"
-    ],
+    [each for each in own_models() if each.task == "classification"],
+    ids=lambda entry: entry.key,
 )
 def test_a_classifier(entry):
     model = entry.build(input_shape=(None, None, 3), classes=3)

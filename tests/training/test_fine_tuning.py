@@ -157,10 +157,10 @@ def assert_same_bits(one, other):
 @pytest.mark.parametrize(
     ("step", "place"),
     [
-        (STEPS + 2, "step 2 of epoch 2"),
+        pytest.param(STEPS + 2, "step 2 of epoch 2", marks=pytest.mark.slow),
         # The last step of the frozen epochs: seen while it evaluates, with the head still alone.
         (2 * STEPS, "while evaluating after step 4 of epoch 2"),
-        (2 * STEPS + 1, "step 1 of epoch 3"),
+        pytest.param(2 * STEPS + 1, "step 1 of epoch 3", marks=pytest.mark.slow),
         pytest.param(3 * STEPS + 2, "step 2 of epoch 4", marks=pytest.mark.slow),
     ],
 )

@@ -110,6 +110,7 @@ def test_the_command(run_cli, ten_classes, tmp_path):
     np.testing.assert_array_equal(model.get_layer("predictions").kernel, kernel)
 
 
+@pytest.mark.slow
 def test_a_segmenter(tmp_path):
     checkpoint, out = tmp_path / "segmenter.pt", tmp_path / "segmenter.weights.h5"
     checkpoint.write_bytes(golden_file("deeplabv3_parcnet_s"))

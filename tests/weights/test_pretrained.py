@@ -104,6 +104,7 @@ def test_the_line(serve, cache):
     np.testing.assert_array_equal(again.get_weights()[0], model.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_everything_but_the_head(published, caplog):
     golden = golden_classifier(ParCNetXS, "parcnet_xs")
     x = image(64)
@@ -405,6 +406,7 @@ def test_two_processes_at_once(serve, cache):
     assert len(kept(cache)) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_download(serve, server, cache):
     serve("stalls")
     process = child(LOAD)
