@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Tests in two processes, a file's in one: fixtures of a file are made once. The order is ours.
-TWO := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: some tests wait for one of their own. A file's tests in one process:
+# its fixtures are made once. The order is ours.
+PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train export-zoo paper \
   test-torch test-runtimes test-arm test-web test-mediapipe runtimes lint format readme docs \
@@ -16,12 +17,12 @@ demo: $(VENV)/.installed
 
 # All that guards correctness.
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest $(TWO) -m "not slow and not arm and not web and not mediapipe"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not arm and not web and not mediapipe"
 
 # That, and the notebooks, the guides, the demonstrations, every model at every size, and JAX.
 test-all: $(VENV)/.installed lint
-	$(BIN)/python -m pytest $(TWO)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(TWO) -m any_backend
+	$(BIN)/python -m pytest $(PARALLEL)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m any_backend
 
 # Whether the tests notice the deliberate mistakes of tests/mistakes/.
 mutations: $(VENV)/.installed
@@ -30,7 +31,7 @@ mutations: $(VENV)/.installed
 # PyTorch is large and no dependency; this installs it into the same environment.
 test-torch: $(VENV)/.installed
 	$(BIN)/pip install torch==2.13.0
-	KERAS_BACKEND=torch $(BIN)/python -m pytest $(TWO) -m any_backend
+	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) -m any_backend
 
 # .tflite files on every other runtime; a test says why it skips where one cannot be had.
 # .ci/packages.txt has the Debian packages. The three parts: test-arm, test-web, test-mediapipe.

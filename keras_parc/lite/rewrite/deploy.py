@@ -10,6 +10,7 @@ from keras_parc.lite.rewrite import forms
 from keras_parc.lite.rewrite import rules_activation as activation
 from keras_parc.lite.rewrite import rules_channels as channels
 from keras_parc.lite.rewrite import rules_convnets as convnets
+from keras_parc.lite.rewrite import rules_kernels as kernels
 from keras_parc.lite.rewrite import rules_linear as linear
 from keras_parc.lite.rewrite import rules_parc as parc
 from keras_parc.lite.rewrite import rules_segmentation as segmentation
@@ -48,7 +49,11 @@ STEPS = (
     (channels.split_groups,),
     (channels.fold_permutation,),
 )
-LAST_STEPS = ((*FOLDING, parc.join_affines), (convnets.activate_parts,))
+LAST_STEPS = (
+    (*FOLDING, parc.join_affines),
+    (convnets.activate_parts,),
+    (kernels.split_long_kernel,),
+)
 RULES = tuple(dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS) for rule in rules))
 
 
@@ -64,9 +69,10 @@ def deploy(
 
     Normalization and position embeddings fold into the convolutions, the two halves of a ParC
     block become one, circular convolutions get the form that the target runs fastest, grouped
-    convolutions become depthwise ones, hard activations become operations that delegates run in
-    int8, and preprocessing goes into the first convolution. Layers that are not known, such as your
-    own, stay as they are and are named in the log.
+    convolutions become depthwise ones, depthwise kernels of more than 25 taps become sums of
+    shorter ones, hard activations become operations that delegates run in int8, and preprocessing
+    goes into the first convolution. Layers that are not known, such as your own, stay as they are
+    and are named in the log.
 
     Args:
         model: A built model, functional or subclassed; it is not changed. What was kept of it is
