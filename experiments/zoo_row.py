@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.zoo_models import MODELS, ZooModel
 from keras_parc.lite.convert import to_tflite
-from keras_parc.lite.file.inspection import outside
+from keras_parc.lite.file.delegation import outside
 from keras_parc.lite.file.runtime import open_file
 from keras_parc.support import compat
 from keras_parc.support.files import replacing

@@ -31,7 +31,6 @@ class Case:
     measured: tuple[int, int] | None = (256, 256)  # in the table that `make runtimes` writes
     targets: tuple[str, ...] = ("litert", "portable")  # one where all give the same file
     operations: frozenset[str] = OPERATIONS
-    whole: tuple[str | None, ...] = (None, "int8")  # what XNNPACK runs in one piece
     # Whether random features tell the pictures apart: statistics fitted to the ConvNets' and a head
     # taught on them amplify rounding, so theirs stay random and say nothing about int8.
     telling: bool = True
@@ -54,7 +53,6 @@ MODELS = (
         (96, 96),
         targets=("litert",),
         operations=OPERATIONS | {"RESIZE_BILINEAR", "RSQRT", "SUB"},
-        whole=(None,),
         without_reference=("x86", "armv7x", "armv7"),  # TRANSPOSE of six dimensions
     ),
     Case(

@@ -155,6 +155,7 @@ def to_tflite(
                 images,
                 io,
                 detector.RANGES if detects else ranges.DEFAULT,
+                target,
                 ends_float=detects,
             )
         if anchors is not None:

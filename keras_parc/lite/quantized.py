@@ -28,6 +28,7 @@ def quantized(
     images: Sequence[np.ndarray],
     io: str,
     method: str,
+    target: str,
     *,
     ends_float: bool = False,
 ) -> tuple[bytes, Closeness]:
@@ -38,6 +39,7 @@ def quantized(
         images: Calibration examples.
         io: Type of the input and the outputs.
         method: How ranges are chosen.
+        target: The runtime it is for, see `to_tflite`.
         ends_float: Whether the outputs stay float32 for what is to follow.
 
     Returns:
@@ -45,7 +47,7 @@ def quantized(
     """
     calibration, held_out = _split(images)
     types = (io, "float32" if converted.softmax or ends_float else io)
-    found = int8.quantize(converted.content, calibration, *types, method)
+    found = int8.quantize(converted.content, calibration, *types, method, target=target)
     file = flatbuffer.read(found)
     layers = converted.model.layers
     matrices = [w for layer in layers for w in layer.get_weights() if w.ndim == 3]

@@ -20,7 +20,7 @@ from every_model import LABELS, MODELS, pictures, taught
 from PIL import Image
 
 import keras_parc
-from keras_parc.lite.file.inspection import outside
+from keras_parc.lite.file.delegation import outside
 from keras_parc.lite.file.metadata import Metadata
 
 # Runtime: the target of `to_tflite` meant for it, the marker of its tests, what it needs.
@@ -136,7 +136,7 @@ def run_tflite(file, runtime, out):
     facts = compare.infer(str(file.path), str(out), None if here else runtime, file.inputs, runs=1)
     with np.load(out) as arrays:
         graph = json.loads(str(arrays["graph"]))
-    left = Counter(outside(graph["nodes"], graph["outputs"]))
+    left = Counter(each["op_name"] for each in outside(graph["nodes"], graph["outputs"]))
     facts = {"version": facts["runtime"], "partitions": facts["partitions"], "outside": left}
     if not here:
         return facts, compare.difference(file.here(compare.KERNELS[runtime]), out)

@@ -59,8 +59,7 @@ def test_every_model(folder, case, size, quantize):
     source, x = taught(case, size), pictures(*size)
     path = to_tflite(source, folder / "m.tflite", quantize=quantize, calibration=x)
     found = keras_parc.inspect(path)
-    if quantize in case.whole:
-        assert (found.partitions, found.outside) == (1, {})
+    assert (found.partitions, found.outside) == (1, {})
     assert set(found.operations) <= case.operations
     assert (found.input_dtype, found.output_dtypes) == ("float32", ("float32",))
     assert found.input_shape == (1, *size, 3)

@@ -11,6 +11,7 @@ import numpy as np
 from keras import tree
 
 from keras_parc.lite.file import flatbuffer
+from keras_parc.lite.file.delegation import outside
 from keras_parc.lite.file.runtime import (
     TFLiteModel,
     alone,
@@ -73,13 +74,12 @@ def inspect(path: str | os.PathLike) -> Inspection:
     interpreter = open_file(path)
     nodes = compat.operation_details(interpreter)
     inputs, outputs = file_tensors(interpreter)
+    left = outside(nodes, [each["index"] for each in outputs.values()])
     return Inspection(
         size=Path(path).stat().st_size,
         operations=dict(Counter(operators(path)).most_common()),
         partitions=sum(node["op_name"] == "DELEGATE" for node in nodes),
-        outside=dict(
-            Counter(outside(nodes, [each["index"] for each in outputs.values()])).most_common()
-        ),
+        outside=dict(Counter(each["op_name"] for each in left).most_common()),
         input_shape=alone({name: tensor_shape(each) for name, each in inputs.items()}),
         input_dtype=alone({name: np.dtype(each["dtype"]).name for name, each in inputs.items()}),
         output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs.values()),
@@ -95,36 +95,6 @@ def _smallest_runtime(content: bytes) -> str:
         if entry.name == b"min_runtime_version":
             return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
     return ""
-
-
-def outside(nodes: Sequence[dict], outputs: Sequence[int]) -> list[str]:
-    """Names of the operations that a runtime runs with its own kernels.
-
-    The runtime lists all operations, also those that a delegate replaces. So the ones that run are
-    found from the outputs backwards, through the delegate where it makes a tensor.
-
-    Args:
-        nodes: What `compat.operation_details` gives, of any runtime.
-        outputs: The numbers of the output tensors.
-
-    Returns:
-        A name for each operation, not sorted.
-
-    Example:
-        >>> add = {"index": 0, "op_name": "ADD", "inputs": [0, 0], "outputs": [1]}
-        >>> outside([add, add | {"index": 1, "op_name": "DELEGATE"}], [1]), outside([add], [1])
-        ([], ['ADD'])
-    """
-    maker = {}
-    for node in sorted(nodes, key=lambda node: node["op_name"] == "DELEGATE"):
-        maker.update({int(tensor): node for tensor in node["outputs"]})
-    running, waiting = {}, list(outputs)
-    while waiting:
-        node = maker.get(int(waiting.pop()))
-        if node is not None and node["index"] not in running:
-            running[node["index"]] = node["op_name"]
-            waiting.extend(tensor for tensor in node["inputs"] if tensor >= 0)
-    return [name for name in running.values() if name != "DELEGATE"]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_parc.support import compat
 from keras_parc.support.notices import without_notices
 
 # An image, or an array for each of several inputs, without the batch.
@@ -31,6 +32,20 @@ class OpenFile:
             raise ValueError(str(error)) from error
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
+
+    @property
+    def outputs(self) -> list[int]:
+        """Numbers of the output tensors."""
+        return [int(each["index"]) for each in self._outputs]
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of each tensor by its number."""
+        return {each["index"]: each["name"] for each in self._interpreter.get_tensor_details()}
+
+    def operations(self) -> list[dict]:
+        """What the runtime tells of each operation, see `compat.operation_details`."""
+        return compat.operation_details(self._interpreter)
 
     def __call__(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Run one example: an array without the batch for each input, in real numbers.

@@ -7,16 +7,18 @@ graph stays one partition. The float32 operations are more precise, too.
 Nor is there an int8 scale for scores of an attention in which some are masked by a huge number.
 """
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 
+from keras_parc.lite.file.delegation import results_outside
 from keras_parc.lite.quantize.traced_file import Operation, TracedFile
 
 # What lies between the reciprocal root of a layer normalization and its input.
 _BACK = ("ADD", "MEAN", "MUL", "SUB")
+_ROUNDS = 3  # what stays float32 can leave a neighbour outside
 
 
 def float_operations(file: TracedFile, ranged: Container[int]) -> list[str]:
-    """Names of the results of the operations that stay float32.
+    """Names of the results of the operations that stay float32 for every runtime.
 
     Args:
         file: A float32 file.
@@ -38,6 +40,37 @@ def float_operations(file: TracedFile, ranged: Container[int]) -> list[str]:
         if without.intersection((*operation.inputs, *operation.outputs)):
             chosen.append(operation)
     return list(dict.fromkeys(file.name(each.outputs[0]) for each in chosen))
+
+
+def whole(
+    content: bytes, quantized: bytes, floats: list[str], made: Callable[[list[str]], bytes]
+) -> tuple[bytes, list[str]]:
+    """Leave in float32 also what the current XNNPACK runs in float32 but not in int8.
+
+    In int8 it has no SOFTMAX, no product of two activations, no RELU on its own, no pooling with
+    padding, no ABS, EXP, LOG, PRELU or DIV: the runtime itself is asked.
+
+    Args:
+        content: The float32 file.
+        quantized: The int8 file.
+        floats: The names of the results that are float32 in it.
+        made: Makes the int8 file of such names.
+
+    Returns:
+        An int8 file of which less is outside XNNPACK, if there is one, and its names.
+    """
+    anyway = set(results_outside(content))
+    left = results_outside(quantized)
+    for _ in range(_ROUNDS):
+        more = [name for name in left if name not in anyway and name not in floats]
+        if not more:
+            break
+        found = made([*floats, *more])
+        still = results_outside(found)
+        if len(still) >= len(left):
+            break
+        quantized, floats, left = found, [*floats, *more], still
+    return quantized, floats
 
 
 def _normalization(file: TracedFile, maker, root: Operation) -> list[Operation]:

@@ -8,7 +8,7 @@ import numpy as np
 from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.process import TaskError, conversion_process
 from keras_parc.lite.quantize.bias_correction import HELD_OUT, closer, correct_biases
-from keras_parc.lite.quantize.float_islands import float_operations
+from keras_parc.lite.quantize.float_islands import float_operations, whole
 from keras_parc.lite.quantize.ranges import DEFAULT, NARROWEST_INPUT, Ranges, choose_ranges
 from keras_parc.lite.quantize.traced_file import TracedFile
 from keras_parc.support.text import one_line
@@ -23,11 +23,13 @@ def quantize(
     output_type: str = "float32",
     method: str = DEFAULT,
     correct: bool = True,
+    target: str = "litert",
 ) -> bytes:
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
-    GELU, layer normalization and masks stay float32; see `float_islands`. The same file and images
-    give the same bytes.
+    GELU, layer normalization and masks stay float32; see `float_islands`. For "litert" so does what
+    XNNPACK runs in float32 but not in int8, such as the SOFTMAX of an attention. The same file and
+    images give the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -38,6 +40,7 @@ def quantize(
         method: How ranges are chosen; see `choose_ranges`. With the default, the least and largest
             values are taken as ranges where that is a decibel closer on the images.
         correct: Whether to make up for the rounding in the biases; see `correct_biases`.
+        target: "litert" or "portable", as for `to_tflite`.
 
     Returns:
         The bytes of the int8 file.
@@ -58,9 +61,7 @@ def quantize(
         process.start()
         file = TracedFile(content)
 
-        def made(method: str) -> bytes:
-            ranges = choose_ranges(file, images, method)
-            floats = float_operations(file, ranges)
+        def made(ranges: Ranges, floats: list[str]) -> bytes:
             ranged = _with_ranges(content, ranges)
             try:
                 found = process.run("quantize", ranged, input_type, output_type, floats)
@@ -72,10 +73,17 @@ def quantize(
                 ) from error
             return _with_coarse_addends(found)
 
-        quantized = made(method)
+        ranges = choose_ranges(file, images, method)
+        floats = float_operations(file, ranges)
+        quantized = made(ranges, floats)
+        if target == "litert":
+            quantized, floats = whole(
+                content, quantized, floats, lambda floats: made(ranges, floats)
+            )
         if method == DEFAULT:
             few = images[:: -(-len(images) // HELD_OUT)]
-            quantized = closer(file, quantized, made("minmax"), few)
+            other = made(choose_ranges(file, images, "minmax"), floats)
+            quantized = closer(file, quantized, other, few)
     if not correct:
         return quantized
     try:
