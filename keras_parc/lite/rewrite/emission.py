@@ -158,6 +158,17 @@ def _resize(node: Node, name: str, x):
     return ops.image.resize(x, size, interpolation="bilinear", data_format="channels_last")
 
 
+def _repeat(node: Node, name: str, x):
+    """Without TILE, which XNNPACK does not have: a copy beside each pixel, one below each row."""
+    height, width, channels = x.shape[1:]
+    rows, columns = node["times"]
+    if columns > 1:
+        x = ops.reshape(ops.concatenate([x] * columns, -1), (-1, height, width * columns, channels))
+    if rows > 1:
+        x = ops.reshape(ops.concatenate([x] * rows, 2), (-1, *node.shape))
+    return x
+
+
 def _keep(node: Node, name: str, *images):
     what = (node["operation"], node["arguments"], node["shapes"], node["dtypes"])
     return Kept(*what, name=name)(list(images))
@@ -203,6 +214,7 @@ EMITTERS = {
     operations.PAD: lambda node, name, x: layers.ZeroPadding2D(node["amount"], name=name)(x),
     operations.PERMUTE: lambda node, name, x: ops.take(x, [int(i) for i in node["order"]], axis=-1),
     operations.PRODUCT: _product,
+    operations.REPEAT: _repeat,
     operations.RESHAPE: lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
     operations.RESIZE: _resize,
     operations.SLICE: lambda node, name, x: x[..., node["start"] : node["stop"]],

@@ -176,6 +176,13 @@ RESIZE = Operation(
     passes_scale=True,
     passes_shift=Shift.UNIFORM,
 )
+REPEAT = Operation(
+    "repeat",
+    "times (vertical, horizontal): every pixel as so many, the nearest-neighbour upsampling",
+    channelwise=always,
+    passes_scale=True,
+    passes_shift=Shift.UNIFORM,
+)
 MATMUL = Operation("matmul", "transposed: whether the second operand is")
 NORMALIZE = Operation("normalize", "epsilon: to mean 0 and variance 1 over the channels")
 PRODUCT = Operation("product", "matrix (channels, n, n): the right operand, channels first")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Node, affine
-from keras_parc.lite.rewrite.operations import CONV, DENSE, DEPTHWISE, NORMALIZE
+from keras_parc.lite.rewrite.operations import CONV, DENSE, DEPTHWISE, MEAN, NORMALIZE
 from keras_parc.lite.rewrite.readers.common import (
     activate,
     array,
@@ -12,6 +12,8 @@ from keras_parc.lite.rewrite.readers.common import (
     require,
     require_last_axis,
 )
+
+_MAX_POOL = 25  # taps: XNNPACK has no fast kernel for more
 
 
 def _shape(op, x: Node, filters: int) -> tuple[int, ...]:
@@ -44,6 +46,21 @@ def separable(op, x):
     kernel, bias = array(op.pointwise_kernel), bias_of(op, op.filters)
     y = plain_conv(y, kernel, bias, (*y.shape[:2], op.filters), op.name)
     return activate(op.activation, y, f"{op.name}_activation")
+
+
+def average_pool(op, x):
+    """A mean of the map, or a depthwise convolution: XNNPACK has no average pooling in int8."""
+    shape = _shape(op, x, x.channels)
+    if op.pool_size == x.shape[:2] and shape[:2] == (1, 1):
+        return Node(MEAN, [x], shape, op.name)
+    taps = op.pool_size[0] * op.pool_size[1]
+    require(taps <= _MAX_POOL, "many taps")
+    covered = [(out - 1) * stride for out, stride in zip(shape[:2], op.strides, strict=True)]
+    sides = zip(covered, op.pool_size, x.shape[:2], strict=True)
+    require(all(first + pool <= side for first, pool, side in sides), "padding")
+    attrs = {"kernel": np.full((*op.pool_size, x.channels, 1), 1 / taps)}
+    attrs |= {"bias": np.zeros(x.channels), "strides": op.strides, "dilation": (1, 1)}
+    return Node(DEPTHWISE, [x], shape, op.name, attrs | {"padding": "valid"})
 
 
 def dense(op, x):

@@ -13,6 +13,7 @@ from keras_parc.lite.rewrite.operations import (
     MULTIPLY,
     PAD,
     PERMUTE,
+    REPEAT,
     RESHAPE,
     RESIZE,
     SLICE,
@@ -109,6 +110,14 @@ def reshape(op, x):
 def resize_like(op, inputs):
     x, like = inputs
     return resized(x, like.shape[:2], op.name)
+
+
+def upsampling(op, x):
+    require(op.interpolation in ("nearest", "bilinear"), f"interpolation {op.interpolation!r}")
+    shape = (*(side * times for side, times in zip(x.shape[:2], op.size, strict=True)), x.channels)
+    if op.interpolation == "bilinear":
+        return resized(x, shape[:2], op.name)
+    return Node(REPEAT, [x], shape, op.name, {"times": op.size})
 
 
 def resized(x: Node, size: tuple[int, int], name: str) -> Node:

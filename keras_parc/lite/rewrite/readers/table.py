@@ -22,6 +22,7 @@ from keras_parc.support import compat
 READERS: dict[type, Callable] = {
     layers.Activation: maps.activation,
     layers.Add: maps.add,
+    layers.AveragePooling2D: linear.average_pool,
     layers.BatchNormalization: linear.batch_norm,
     layers.Concatenate: maps.concat,
     layers.Conv2D: linear.conv,
@@ -37,6 +38,7 @@ READERS: dict[type, Callable] = {
     layers.Reshape: maps.reshape,
     layers.SeparableConv2D: linear.separable,
     layers.Softmax: maps.softmax,
+    layers.UpSampling2D: maps.upsampling,
     layers.ZeroPadding2D: maps.pad,
     **{
         compat.operation_class(name): functools.partial(maps.function, function)
@@ -94,7 +96,7 @@ IDENTITY = {
 }
 # These are kept without a word: they have no weights, and plain conversion handles them well.
 QUIET = {
-    layers.AveragePooling2D,
+    layers.AveragePooling2D,  # of padded maps
     layers.Concatenate,
     layers.Flatten,
     layers.MaxPooling2D,
