@@ -178,7 +178,7 @@ def sign_without_bits() -> Iterator[None]:
 
 OPERATIONS = {
     **dict.fromkeys(("Add", "Concatenate", "Flip", "GetItem", "Multiply", "Reshape"), "numpy"),
-    **dict.fromkeys(("Split", "Subtract", "Tanh", "TrueDivide"), "numpy"),
+    **dict.fromkeys(("Split", "Stack", "Subtract", "Tanh", "TrueDivide"), "numpy"),
     **dict.fromkeys(("HardSigmoid", "HardSilu", "LogSigmoid", "Relu", "Relu6", "Selu"), "nn"),
     **dict.fromkeys(("Sigmoid", "Silu", "Softmax", "Softplus"), "nn"),
 }

@@ -59,6 +59,8 @@ def _combined(kind: Operation, op, inputs) -> Node:
 def _with_constant(kind: Operation, op, a, b) -> Node:
     x, constant = (a, b) if isinstance(a, Node) else (b, a)
     constant = np.asarray(constant, "float64")
+    if 1 < constant.ndim <= len(x.shape) + 1 and constant.size == constant.shape[-1]:
+        constant = constant.ravel()
     require(constant.ndim == 0 or constant.shape == (x.channels,), "a constant per position")
     scale, shift = (1.0, constant) if kind is ADD else (constant, 0.0)
     return affine(x, scale, shift, op.name)
@@ -83,6 +85,34 @@ def split(op, x):
         Node(SLICE, [x], (*x.shape[:-1], b - a), op.name, {"start": a, "stop": b})
         for a, b in zip(starts, ends, strict=True)
     ]
+
+
+def item(op, x, key):
+    """The channels that `x[..., 2]` and `x[..., ::-1]` take."""
+    key = key if isinstance(key, tuple) else (key,)
+    part = key[-1]
+    require(key[0] is Ellipsis and len(key) == 2, "along other axes")
+    if isinstance(part, slice):
+        require(part == slice(None, None, -1), "a part")
+        return Node(PERMUTE, [x], x.shape, op.name, {"order": np.arange(x.channels)[::-1]})
+    require(isinstance(part, int) and -x.channels <= part < x.channels, "computed")
+    start = part % x.channels
+    attrs = {"start": start, "stop": start + 1}
+    channel = Node(SLICE, [x], (*x.shape[:-1], 1), f"{op.name}_channel", attrs)
+    return Node(RESHAPE, [channel], x.shape[:-1], op.name)
+
+
+def stack(op, inputs):
+    """Channels of one map in another order, as `preprocess_input` makes BGR of RGB."""
+    channels = [each.inputs[0] for each in inputs if each.op is RESHAPE]
+    require(len(channels) == len(inputs) and all(each.op is SLICE for each in channels), "no rule")
+    sources = {each.inputs[0] for each in channels}
+    order = [each["start"] for each in channels]
+    (x, *others) = sources
+    whole = not others and sorted(order) == list(range(x.channels))
+    require(whole and all(each.shape == x.shape[:-1] for each in inputs), "of several maps")
+    require(op.axis in (-1, len(x.shape)), "along another axis")
+    return Node(PERMUTE, [x], x.shape, op.name, {"order": np.array(order)})
 
 
 def flip(op, x):
