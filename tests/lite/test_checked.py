@@ -171,6 +171,29 @@ def test_the_tolerance_follows_the_model(caplog):
     assert 1e-4 < wild_reference.tolerance <= 1e-2
 
 
+def test_a_model_is_judged_where_it_is_calm():
+    """Of this one nothing can be told where inputs are above 1, as those of the second sample."""
+    image = keras.Input((8, 8, 3))
+    source = keras.Model(image, image + ops.sin(1e5 * ops.relu(image - 1)))
+    inputs = model_inputs(source)
+    reference = Reference(source, inputs, random_samples(inputs, None))
+    assert reference.calm == [0, 2]
+    for wrong, counts in enumerate((True, False, True)):
+        found = [[2 * each[0]] if i == wrong else each for i, each in enumerate(reference.outputs)]
+        assert (reference.gap(found) > 0.1) == counts
+
+
+def test_the_last_sample_is_like_an_image():
+    inputs = model_inputs(model())
+    last = random_samples(inputs, None)[-1][0]
+    assert last.shape == inputs.entries[0].shape
+    sides = model_inputs(keras.Model(image := keras.Input((32, 48, 3)), image))
+    last = random_samples(sides, None)[-1][0]
+    assert last.shape == (32, 48, 3)
+    assert len(np.unique(last)) == 8 * 8 * 3
+    assert (last[:4, :6] == last[0, 0]).all()
+
+
 def test_differences():
     a = [np.array([1.0, np.nan, np.inf, 2.0])]
     assert difference([a], [a]) == 0
