@@ -102,9 +102,16 @@ def test_vanishing_activations(folder):
 
 @pytest.mark.slow
 def test_without_the_rewrite_int8_falls_apart(folder):
-    """Also shows that `inspect` can count more than one."""
+    """For runtimes that are not asked; also shows that `inspect` can count more than one."""
     source, x = model(ParCNetTiny, 64, include_preprocessing=False), photos(2, 64)
-    path = to_tflite(source, folder / "m.tflite", quantize="int8", calibration=x, rewrite=False)
+    path = to_tflite(
+        source,
+        folder / "m.tflite",
+        quantize="int8",
+        calibration=x,
+        rewrite=False,
+        target="portable",
+    )
     found = keras_parc.inspect(path)
     assert found.partitions > 10
     assert found.outside["HARD_SWISH"] == 6
