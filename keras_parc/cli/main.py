@@ -110,7 +110,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _ctrl_c_arrives() -> Iterator[None]:
-    """Send Ctrl-C again where Python drops it: in callbacks of the garbage collector, as JAX has."""
+    """Send Ctrl-C again where Python drops it: in a callback of the garbage collector (JAX)."""
     before = sys.unraisablehook
 
     def hook(dropped) -> None:

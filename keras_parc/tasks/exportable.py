@@ -1,10 +1,15 @@
 """What `keras-parc export` takes: a `.keras` file, a SavedModel, or a function of a model."""
 
+import contextlib
 import importlib
+import inspect
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import keras
 from keras import layers
@@ -12,6 +17,8 @@ from keras import layers
 from keras_parc.support import compat
 from keras_parc.support.text import one_line
 from keras_parc.tasks.model_files import load_model, model_file
+
+log = logging.getLogger(__name__)
 
 
 def is_reference(text: str | os.PathLike) -> bool:
@@ -37,7 +44,8 @@ def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.M
     Args:
         model: A `.keras` file, the folder of a run or of a SavedModel, or `module:function`: a
             function without arguments that returns a Keras model, or a model itself.
-        imports: Modules to import first, which define the layers of the user's own.
+        imports: Modules to import first, which define the layers and functions of the user's own,
+            registered or not.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -49,23 +57,46 @@ def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.M
     """
     if ("" not in sys.path and imports) or is_reference(model):
         sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    own = {}
     for name in imports:
-        _module(name)
+        own |= _defined(_module(name))
     if is_reference(model):
         return _referenced(os.fspath(model))
     if is_saved_model(model):
         return _of_saved_model(Path(model))
-    loaded = load_model(model_file(model))
+    # A scope of Keras hides those around it.
+    with keras.saving.custom_object_scope(own) if own else contextlib.nullcontext():
+        loaded = load_model(model_file(model))
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a Keras model can be exported, got {str(model)!r}.")
+    if not loaded.built:
+        log.warning(
+            "%s was saved before it was built: what has no weights in %s has random ones in the "
+            "file. Call the model on an input, train it, and save it again.",
+            loaded.name,
+            model,
+        )
     return loaded
 
 
-def _module(name: str):
+def _defined(module: ModuleType) -> dict[str, Any]:
+    """Classes and functions of a module by name, as Keras looks for those not registered."""
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if (inspect.isclass(each) or inspect.isfunction(each))
+        and str(each.__module__).partition(".")[0] != "keras"
+    }
+
+
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise ValueError(f"The module {name!r} cannot be imported: {_said(error)}") from error
+        hint = " Give its name without .py." if name.endswith(".py") else ""
+        raise ValueError(
+            f"The module {name!r} cannot be imported: {_said(error)}.{hint}"
+        ) from error
 
 
 def _said(error: BaseException) -> str:

@@ -21,6 +21,13 @@ class Scaled(layers.Layer):
     def call(self, x):
         return 3 * x
 
+def twice(x):
+    return x + x
+
+def build_twice():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, layers.Lambda(twice)(layers.Dense(2, activation=twice)(image)))
+
 def build():
     image = keras.Input((8, 8, 3))
     return keras.Model(image, Scaled()(layers.Conv2D(4, 3, kernel_initializer="ones")(image)))
@@ -87,6 +94,7 @@ def test_layers_of_the_user_s_own(folder):
     """The file names its class; the module that defines it is said with --import."""
     registered = "keras.saving.register_keras_serializable('shop')(own_layers.Scaled); "
     code = "import keras, own_layers; own_layers.build().save('own.keras'); "
+    code += "own_layers.build_twice().save('twice.keras'); "
     code += f"{registered} own_layers.build().save('shop.keras')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
     with pytest.raises(ValueError, match="needs 'Scaled', which is not defined here: import the"):
@@ -95,8 +103,67 @@ def test_layers_of_the_user_s_own(folder):
         exportable("shop.keras")
     (folder / "registering.py").write_text(f"import keras, own_layers\n{registered}\n")
     assert exportable("shop.keras", ["registering"]).name
+    for name in ("own.keras", "twice.keras"):  # not registered
+        assert exportable(name, ["own_layers"]).name
     with pytest.raises(ValueError, match="The module 'no_such' cannot be imported"):
         exportable("shop.keras", ["no_such"])
+    with pytest.raises(ValueError, match=r"is not a package\. Give its name without .py"):
+        exportable("own.keras", ["own_layers.py"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("m.h5", "an HDF5 file: load it in Python, with keras.models.load_model"),
+        ("m.weights.h5", "of weights alone, with load_weights of the model; then save that as"),
+        ("saved_model.pb", "takes the folder"),
+        ("model.py", "takes MODULE:FUNCTION"),
+        ("model.txt", "expected a name ending in .keras or .tflite"),
+    ],
+)
+def test_a_file_of_another_kind_says_what_to_do(folder, name, message):
+    (folder / name).touch()
+    with pytest.raises(ValueError, match=message):
+        exportable(name)
+
+
+class Grumpy(layers.ReLU):
+    """Cannot be made from its configuration."""
+
+    @classmethod
+    def from_config(cls, config):
+        raise ValueError("two\nlines")
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (layers.Lambda(lambda x: 2 * x), "keras-parc export MODULE:FUNCTION"),
+        (layers.Dense(2, activation=lambda x: 2 * x), "keras-parc export MODULE:FUNCTION"),
+        (Grumpy(), "Keras cannot load 'm.keras': two lines$"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_what_keras_does_not_load_is_told_in_one_line(folder, layer, message):
+    image = keras.Input((8, 8, 3))
+    keras.Model(image, layer(image)).save("m.keras")
+    known = keras.saving.custom_object_scope({"Grumpy": Grumpy})
+    with known, pytest.raises(ValueError, match=message) as caught:
+        exportable("m.keras")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_a_model_without_weights_is_warned_of(folder, caplog):
+    model = keras.Sequential([layers.Dense(2)])
+    model.save("m.keras")
+    assert exportable("m.keras").name
+    assert "was saved before it was built" in caplog.text
+    caplog.clear()
+    model(np.ones((1, 3)))
+    model.save("m.keras")
+    assert exportable("m.keras").name
+    assert not caplog.text
 
 
 def test_a_saved_model(folder):
