@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import keras
-from keras import layers
 
-from keras_parc.support import compat
 from keras_parc.support.text import one_line
 from keras_parc.tasks.model_files import load_model, model_file
+from keras_parc.tasks.saved_model import is_saved_model, of_saved_model
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +30,6 @@ def is_reference(text: str | os.PathLike) -> bool:
     module, colon, name = os.fspath(text).partition(":")
     words = [*module.split("."), *name.split(".")]
     return bool(colon) and all(word.isidentifier() for word in words)
-
-
-def is_saved_model(path: str | os.PathLike) -> bool:
-    """Whether a path is the folder of a SavedModel."""
-    return (Path(path) / "saved_model.pb").is_file()
 
 
 def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.Model:
@@ -63,7 +57,7 @@ def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.M
     if is_reference(model):
         return _referenced(os.fspath(model))
     if is_saved_model(model):
-        return _of_saved_model(Path(model))
+        return of_saved_model(Path(model))
     # A scope of Keras hides those around it.
     with keras.saving.custom_object_scope(own) if own else contextlib.nullcontext():
         loaded = load_model(model_file(model))
@@ -118,50 +112,3 @@ def _referenced(text: str) -> keras.Model:
     if not isinstance(found, keras.Model):
         raise ValueError(f"{text!r} is no Keras model, but {type(found).__name__}.")
     return found
-
-
-class Frozen(layers.Layer):
-    """Calls a signature of a SavedModel, its variables as constants."""
-
-    def __init__(self, function, names: Sequence[str], **arguments):
-        super().__init__(**arguments)
-        self._frozen, self._names = function, list(names)
-
-    def call(self, inputs):
-        results = self._frozen(*inputs)
-        return dict(zip(self._names, results, strict=True))
-
-
-def _of_saved_model(folder: Path) -> keras.Model:
-    import tensorflow as tf
-
-    try:
-        loaded = tf.saved_model.load(str(folder))  # held, as it holds the variables
-        signatures = loaded.signatures
-    except Exception as error:  # whatever the content of the folder provokes
-        raise ValueError(f"TensorFlow cannot load {str(folder)!r}: {_said(error)}") from error
-    if not signatures:
-        raise ValueError(f"The SavedModel {str(folder)!r} has no signature to export.")
-    name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
-    function = signatures[name]
-    names = sorted(function.structured_outputs)
-    frozen = compat.frozen(function)
-    specs = function.structured_input_signature[1]
-    # The frozen function takes its inputs in an order of its own, and names them.
-    keys = [each.name.partition(":")[0] for each in frozen.inputs]
-    if set(keys) != set(specs):
-        raise ValueError(
-            f"The inputs of the SavedModel {str(folder)!r} cannot be told apart: {sorted(specs)} "
-            f"in its signature, {sorted(keys)} in its graph."
-        )
-    inputs = {
-        key: keras.Input(batch_shape=specs[key].shape, dtype=specs[key].dtype.name, name=key)
-        for key in keys
-    }
-    outputs = Frozen(frozen, names, name=folder.name or "saved_model")([inputs[k] for k in keys])
-    alone = len(inputs) == 1
-    return keras.Model(
-        next(iter(inputs.values())) if alone else inputs,
-        next(iter(outputs.values())) if len(outputs) == 1 else outputs,
-        name=folder.name or "saved_model",
-    )

@@ -183,6 +183,64 @@ def test_a_saved_model(folder):
     expected = model(given)
     for name in outputs:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+def _signature(shape, kind="float32"):
+    import tensorflow as tf
+
+    spec = tf.TensorSpec(shape, kind, name="x")
+    return lambda call: tf.function(call, input_signature=[spec])
+
+
+def _saved(folder, **signatures):
+    import tensorflow as tf
+
+    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures or None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "call", "message"),
+    [
+        ((), "string", lambda x: {"y": x}, "takes text as 'x'"),
+        (None, "float32", lambda x: {"y": x}, "takes <unknown> as 'x': its first side must be"),
+        ((8, 4), "float32", lambda x: {"y": x}, r"takes \(8, 4\) as 'x': its first side must be"),
+        ((None, 4), "float64", lambda x: {"y": x}, "takes float64 as 'x': save it with float32"),
+        ((None, 4), "float32", lambda x: {"y": x[0, 0]}, r"returns \(\) as 'y': its first side"),
+    ],
+)
+def test_a_signature_that_is_no_model(folder, shape, kind, call, message):
+    _saved(folder / "saved", serving_default=_signature(shape, kind)(call))
+    with pytest.raises(ValueError, match=message):
+        exportable(folder / "saved")
+
+
+def test_the_signature_of_a_saved_model(folder, caplog):
+    twice = _signature((1, 3))(lambda x: {"y": x + x})
+    _saved(folder / "two", plain=twice, odd=_signature((1, 3))(lambda x: {"y": x}))
+    assert exportable(folder / "two")(np.ones((1, 3)))[0, 0] in (1, 2)
+    assert "has no 'serving_default': its signature " in caplog.text
+    caplog.clear()
+    _saved(folder / "one", plain=twice)
+    assert exportable(folder / "one")(np.ones((1, 3)))[0, 0] == 2
+    assert not caplog.text
+    _saved(folder / "none")
+    with pytest.raises(ValueError, match=r"no signature to export: save it with `model\.export`"):
+        exportable(folder / "none")
+
+
+def test_a_saved_model_with_a_table(folder):
+    import tensorflow as tf
+
+    module = tf.Module()
+    first = tf.lookup.KeyValueTensorInitializer([1], [2], "int64", "int64")
+    module.table = tf.lookup.StaticHashTable(first, 0)
+    found = _signature((None, 3), "int64")(lambda x: {"y": module.table.lookup(x)})
+    tf.saved_model.save(module, str(folder / "saved"), signatures=found)
+    with pytest.raises(ValueError, match="looks up a table, which TensorFlow Lite does not have"):
+        exportable(folder / "saved")
+
+
+def test_a_saved_model_that_is_broken(folder):
     (folder / "broken").mkdir()
     (folder / "broken/saved_model.pb").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="TensorFlow cannot load"):
