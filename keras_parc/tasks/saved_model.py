@@ -30,7 +30,9 @@ class SavedModel(layers.Layer):
         self._function, self._names = function, list(names)
 
     def call(self, inputs):
-        results = self._function(*inputs)
+        # Images of uint8 come as float32, as the file takes them.
+        kinds = [each.dtype.name for each in self._function.inputs]
+        results = self._function(*map(keras.ops.cast, inputs, kinds))
         return dict(zip(self._names, results, strict=True))
 
 
@@ -85,7 +87,11 @@ def of_saved_model(folder: Path) -> keras.Model:
         for key in keys
     }
     called = folder.name or "saved_model"
-    outputs = SavedModel(frozen, names, name=called)([inputs[k] for k in keys])
+    try:
+        outputs = SavedModel(frozen, names, name=called)([inputs[k] for k in keys])
+    except Exception as error:  # whatever its graph provokes
+        words = one_line(str(error).rpartition("Error encountered:")[2])
+        raise ValueError(f"{text} cannot be called: {words}") from error
     alone = len(inputs) == 1
     return keras.Model(
         next(iter(inputs.values())) if alone else inputs,

@@ -192,6 +192,13 @@ def _signature(shape, kind="float32"):
     return lambda call: tf.function(call, input_signature=[spec])
 
 
+def _doubled_often(x):
+    """Frozen, it does not know the shape of its output."""
+    import tensorflow as tf
+
+    return {"y": tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y + y), [0, x])[1]}
+
+
 def _saved(folder, **signatures):
     import tensorflow as tf
 
@@ -205,6 +212,7 @@ def _saved(folder, **signatures):
         (None, "float32", lambda x: {"y": x}, "takes <unknown> as 'x': its first side must be"),
         ((8, 4), "float32", lambda x: {"y": x}, r"takes \(8, 4\) as 'x': its first side must be"),
         ((None, 4), "float64", lambda x: {"y": x}, "takes float64 as 'x': save it with float32"),
+        ((None, 4), "float32", _doubled_often, "cannot be called: as_list.. is not defined on an"),
         ((None, 4), "float32", lambda x: {"y": x[0, 0]}, r"returns \(\) as 'y': its first side"),
     ],
 )
@@ -212,6 +220,21 @@ def test_a_signature_that_is_no_model(folder, shape, kind, call, message):
     _saved(folder / "saved", serving_default=_signature(shape, kind)(call))
     with pytest.raises(ValueError, match=message):
         exportable(folder / "saved")
+
+
+def test_a_saved_model_of_images_of_bytes(folder, caplog):
+    import tensorflow as tf
+
+    _saved(
+        folder / "saved",
+        serving_default=_signature((None, 4, 4, 3), "uint8")(
+            lambda x: {"y": tf.reduce_mean(tf.cast(x, "float32"), [1, 2])}
+        ),
+    )
+    path = keras_parc.to_tflite(exportable(folder / "saved"), folder / "m.tflite")
+    assert "Please report it" not in caplog.text
+    x = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype("float32")
+    np.testing.assert_allclose(keras_parc.TFLiteModel(path)(x), x.mean((1, 2)), rtol=1e-5)
 
 
 def test_the_signature_of_a_saved_model(folder, caplog):
