@@ -97,7 +97,8 @@ def export(
     run = Run(model) if is_run(model) else None
     loaded = exportable(model, imports or ())
     file = Path(model) if is_reference(model) or is_saved_model(model) else model_file(model)
-    names = chosen_labels(labels, file, class_count(loaded)) or ()
+    # Where the number of classes is not known, the export finds it.
+    names = chosen_labels(labels, file, class_count(loaded) or None) or ()
     origin = read_origin(file.parent)
     about = {"description": description, "author": author, "version": model_version}
     about["licence"] = licence or (origin.licence if origin else "")

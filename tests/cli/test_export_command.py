@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import keras_parc
 from keras_parc.cli.main import app
+from keras_parc.lite.file.metadata import read_metadata
 from keras_parc.tasks.exportable import exportable
 
 MODULE = """
@@ -31,6 +32,15 @@ def build_twice():
 def build():
     image = keras.Input((8, 8, 3))
     return keras.Model(image, Scaled()(layers.Conv2D(4, 3, kernel_initializer="ones")(image)))
+
+class Pooled(keras.Model):
+    def call(self, x):
+        return keras.ops.mean(x, (1, 2))
+
+def subclassed():
+    model = Pooled()
+    model(keras.ops.ones((1, 8, 8, 3)))
+    return model
 
 READY = build()
 NUMBER = 3
@@ -275,6 +285,19 @@ def test_the_command(folder):
     assert answer.exit_code == 0, answer.output
     assert keras_parc.inspect(folder / "m.tflite").input_shape == (1, 8, 8, 3)
     assert "operations" in answer.output
+
+
+def test_labels_of_a_subclassed_model(folder):
+    """Such a model does not say how many classes it has: the export finds out."""
+    (folder / "two.txt").write_text("cat\ndog\n")
+    (folder / "three.txt").write_text("cat\ndog\nhen\n")
+    arguments = ["export", "own_layers:subclassed", "m.tflite", "--input-range", "0..1"]
+    failed = CliRunner().invoke(app, [*arguments, "--labels", "two.txt"])
+    assert "has 2 labels, but 'pooled' has 3 classes" in str(failed.exception)
+    assert not (folder / "m.tflite").exists()
+    done = CliRunner().invoke(app, [*arguments, "--labels", "three.txt"])
+    assert done.exit_code == 0, done.output
+    assert read_metadata("m.tflite").labels == ("cat", "dog", "hen")
 
 
 def test_int8_says_how_close_it_is(folder):
