@@ -40,8 +40,9 @@ def model_file(path: str | os.PathLike) -> Path:
         return path
     if not (path / "model.keras").is_file():
         raise FileNotFoundError(
-            f"There is no model.keras in the folder {str(path)!r}: expected a model file, or the "
-            "folder of a run that is finished."
+            f"There is no model.keras in the folder {str(path)!r}: expected a model file, the "
+            "folder of a run that is finished or, for keras-parc export, the one that holds "
+            "saved_model.pb."
         )
     return path / "model.keras"
 

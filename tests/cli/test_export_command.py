@@ -93,6 +93,7 @@ def test_the_shape_of_an_input_that_is_no_image(folder):
         ("own_layers:ends", "cannot be called: SystemExit: 3"),
         ("nowhere.at_all:build", "'nowhere.at_all' cannot be imported: ModuleNotFoundError"),
         ("nothing.keras", "no model file 'nothing.keras'"),
+        (".", r"no model.keras in the folder '.': .* the one that holds saved_model\.pb"),
     ],
 )
 def test_what_is_no_model(folder, reference, message):
