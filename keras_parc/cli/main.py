@@ -1,7 +1,8 @@
 """The command `keras-parc`: its subcommands, and how a mistake ends."""
 
-import _thread
 import contextlib
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ def _ctrl_c_arrives() -> Iterator[None]:
 
     def hook(dropped) -> None:
         if dropped.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, _thread.interrupt_main).start()  # after the callback
+            # After the callback; to the process, so that it also ends a wait.
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
             before(dropped)
 

@@ -46,7 +46,7 @@ def _dropped():
             raise KeyboardInterrupt
 
     Dropped()
-    time.sleep(5)  # until it comes again
+    time.sleep(5)  # until it comes again, which ends the wait
 
 
 def _pressed():
