@@ -85,10 +85,11 @@ def export(
     from keras_parc.lite.summary import export_with_summary
     from keras_parc.report.exporting import calibration_of
     from keras_parc.report.run import Run, is_run
-    from keras_parc.tasks.exportable import exportable, is_reference, is_saved_model
+    from keras_parc.tasks.exportable import exportable, is_reference
     from keras_parc.tasks.labels import chosen_labels
     from keras_parc.tasks.model_files import model_file
     from keras_parc.tasks.outputs import class_count, file_metadata
+    from keras_parc.tasks.saved_model import is_saved_model
     from keras_parc.tasks.task import task_of
     from keras_parc.training.origin import read_origin
     from keras_parc.training.train import open_data
@@ -96,7 +97,8 @@ def export(
     run = Run(model) if is_run(model) else None
     loaded = exportable(model, imports or ())
     file = Path(model) if is_reference(model) or is_saved_model(model) else model_file(model)
-    names = chosen_labels(labels, file, class_count(loaded)) or ()
+    # Where the number of classes is not known, the export finds it.
+    names = chosen_labels(labels, file, class_count(loaded) or None) or ()
     origin = read_origin(file.parent)
     about = {"description": description, "author": author, "version": model_version}
     about["licence"] = licence or (origin.licence if origin else "")

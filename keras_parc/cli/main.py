@@ -1,6 +1,11 @@
 """The command `keras-parc`: its subcommands, and how a mistake ends."""
 
+import contextlib
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -79,14 +84,16 @@ app.command("import")(import_.import_)
 app.command()(presets.presets)
 
 
+INTERRUPTED = 130  # by Ctrl-C, as shells have it; Typer returns it
+
+
 def main() -> None:
     """Run the command; a user's mistake ends in one line and status 2."""
     try:
-        with needs_extra():
+        with needs_extra(), _ctrl_c_arrives():
             status = app(prog_name="keras-parc", standalone_mode=False)
     except typer.Abort:
-        print("keras-parc: stopped", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
     except UsageError as error:
         if message := error.format_message():  # none where the help was printed
             print(f"keras-parc: {message.rstrip('.')}.{_see(error)}", file=sys.stderr)
@@ -94,7 +101,31 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError, ValueError, FloatingPointError) as error:
         print(f"keras-parc: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(f"keras-parc: Memory ran out: {error or 'no more is known'}", file=sys.stderr)
+        sys.exit(2)
+    if status == INTERRUPTED:
+        print("keras-parc: stopped", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextlib.contextmanager
+def _ctrl_c_arrives() -> Iterator[None]:
+    """Send Ctrl-C again where Python drops it: in a callback of the garbage collector (JAX)."""
+    before = sys.unraisablehook
+
+    def hook(dropped) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            # After the callback; to the process, so that it also ends a wait.
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _see(error: UsageError) -> str:

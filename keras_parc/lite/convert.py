@@ -132,8 +132,8 @@ def to_tflite(
     anchors = ssd_anchors(model, inputs.image[:2]) if is_detector(model) else None
     if postprocess is not None and anchors is None:
         raise ValueError(f"`postprocess` is for an `SSDLite`, which {model.name!r} is not.")
-    if metadata is not None:
-        _check_metadata(metadata, model, anchors is not None)
+    if metadata is not None and inputs.image is not None:
+        _check_metadata(metadata, model, inputs.image, anchors is not None)
     scale, crop, metadata = _image_facts(model, inputs, metadata, input_range)
     images = None
     if quantize == "int8":
@@ -177,25 +177,37 @@ def _samples(inputs: ModelInputs, scale, images) -> list[list[np.ndarray]]:
     return random_samples(inputs, scale) + chosen
 
 
-def _check_metadata(metadata: Metadata, model: keras.Model, detects: bool) -> None:
+def _check_metadata(
+    metadata: Metadata, model: keras.Model, image: tuple[int, ...], detects: bool
+) -> None:
     if detects != (metadata.task == "detection"):
         raise ValueError(
             f"`metadata` is for the task {metadata.task!r}, which {model.name!r} does not do."
         )
-    if not detects:
+    if detects:
+        classes = model.output["scores"].shape[-1] - 1
+    else:
         rank = 4 if metadata.task == "segmentation" else 2
-        shapes = [tuple(each.shape) for each in model.outputs]
+        shapes = _output_shapes(model, image)
         if len(shapes) != 1 or len(shapes[0]) != rank:
             raise ValueError(
                 f"`metadata` is for the task {metadata.task!r}, whose models have one output of "
                 f"rank {rank}; {model.name!r} has {shapes}."
             )
-    classes = model.output["scores"].shape[-1] - 1 if detects else model.output_shape[-1]
+        classes = shapes[0][-1]
     if metadata.labels and len(metadata.labels) != classes:
         raise ValueError(
             f"`metadata` has {len(metadata.labels)} labels, but {model.name!r} has {classes} "
             "classes."
         )
+
+
+def _output_shapes(model: keras.Model, image: tuple[int, ...]) -> list[tuple]:
+    """The shape of each output; a subclassed model, which does not list them, is asked."""
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        outputs = keras.tree.flatten(model(keras.KerasTensor((1, *image))))
+    return [tuple(each.shape) for each in outputs]
 
 
 def _image_facts(

@@ -1,6 +1,9 @@
 """Text of others: on a terminal, and as a list of names."""
 
+import re
 from collections.abc import Sequence
+
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")  # TensorFlow's messages have it
 
 
 def printable(text: str) -> str:
@@ -40,10 +43,10 @@ def one_line(text: str, longest: int = 500) -> str:
         longest: The most characters of it.
 
     Example:
-        >>> one_line("two\\n lines", 5)
+        >>> one_line("two\\n \\x1b[1mlines", 5)
         'two l...'
     """
-    line = " ".join(printable(text).split())
+    line = " ".join(printable(_COLOUR.sub("", text)).split())
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 

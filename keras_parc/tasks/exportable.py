@@ -1,17 +1,23 @@
 """What `keras-parc export` takes: a `.keras` file, a SavedModel, or a function of a model."""
 
+import contextlib
 import importlib
+import inspect
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import keras
-from keras import layers
 
-from keras_parc.support import compat
 from keras_parc.support.text import one_line
 from keras_parc.tasks.model_files import load_model, model_file
+from keras_parc.tasks.saved_model import is_saved_model, of_saved_model
+
+log = logging.getLogger(__name__)
 
 
 def is_reference(text: str | os.PathLike) -> bool:
@@ -26,18 +32,14 @@ def is_reference(text: str | os.PathLike) -> bool:
     return bool(colon) and all(word.isidentifier() for word in words)
 
 
-def is_saved_model(path: str | os.PathLike) -> bool:
-    """Whether a path is the folder of a SavedModel."""
-    return (Path(path) / "saved_model.pb").is_file()
-
-
 def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.Model:
     """A model to export.
 
     Args:
         model: A `.keras` file, the folder of a run or of a SavedModel, or `module:function`: a
             function without arguments that returns a Keras model, or a model itself.
-        imports: Modules to import first, which define the layers of the user's own.
+        imports: Modules to import first, which define the layers and functions of the user's own,
+            registered or not.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -49,23 +51,46 @@ def exportable(model: str | os.PathLike, imports: Sequence[str] = ()) -> keras.M
     """
     if ("" not in sys.path and imports) or is_reference(model):
         sys.path.insert(0, os.getcwd())  # as `python -m` has it
+    own = {}
     for name in imports:
-        _module(name)
+        own |= _defined(_module(name))
     if is_reference(model):
         return _referenced(os.fspath(model))
     if is_saved_model(model):
-        return _of_saved_model(Path(model))
-    loaded = load_model(model_file(model))
+        return of_saved_model(Path(model))
+    # A scope of Keras hides those around it.
+    with keras.saving.custom_object_scope(own) if own else contextlib.nullcontext():
+        loaded = load_model(model_file(model))
     if not isinstance(loaded, keras.Model):
         raise ValueError(f"Only a Keras model can be exported, got {str(model)!r}.")
+    if not loaded.built:
+        log.warning(
+            "%s was saved before it was built: what has no weights in %s has random ones in the "
+            "file. Call the model on an input, train it, and save it again.",
+            loaded.name,
+            model,
+        )
     return loaded
 
 
-def _module(name: str):
+def _defined(module: ModuleType) -> dict[str, Any]:
+    """Classes and functions of a module by name, as Keras looks for those not registered."""
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if (inspect.isclass(each) or inspect.isfunction(each))
+        and str(each.__module__).partition(".")[0] != "keras"
+    }
+
+
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise ValueError(f"The module {name!r} cannot be imported: {_said(error)}") from error
+        hint = " Give its name without .py." if name.endswith(".py") else ""
+        raise ValueError(
+            f"The module {name!r} cannot be imported: {_said(error)}.{hint}"
+        ) from error
 
 
 def _said(error: BaseException) -> str:
@@ -87,50 +112,3 @@ def _referenced(text: str) -> keras.Model:
     if not isinstance(found, keras.Model):
         raise ValueError(f"{text!r} is no Keras model, but {type(found).__name__}.")
     return found
-
-
-class Frozen(layers.Layer):
-    """Calls a signature of a SavedModel, its variables as constants."""
-
-    def __init__(self, function, names: Sequence[str], **arguments):
-        super().__init__(**arguments)
-        self._frozen, self._names = function, list(names)
-
-    def call(self, inputs):
-        results = self._frozen(*inputs)
-        return dict(zip(self._names, results, strict=True))
-
-
-def _of_saved_model(folder: Path) -> keras.Model:
-    import tensorflow as tf
-
-    try:
-        loaded = tf.saved_model.load(str(folder))  # held, as it holds the variables
-        signatures = loaded.signatures
-    except Exception as error:  # whatever the content of the folder provokes
-        raise ValueError(f"TensorFlow cannot load {str(folder)!r}: {_said(error)}") from error
-    if not signatures:
-        raise ValueError(f"The SavedModel {str(folder)!r} has no signature to export.")
-    name = "serving_default" if "serving_default" in signatures else next(iter(signatures))
-    function = signatures[name]
-    names = sorted(function.structured_outputs)
-    frozen = compat.frozen(function)
-    specs = function.structured_input_signature[1]
-    # The frozen function takes its inputs in an order of its own, and names them.
-    keys = [each.name.partition(":")[0] for each in frozen.inputs]
-    if set(keys) != set(specs):
-        raise ValueError(
-            f"The inputs of the SavedModel {str(folder)!r} cannot be told apart: {sorted(specs)} "
-            f"in its signature, {sorted(keys)} in its graph."
-        )
-    inputs = {
-        key: keras.Input(batch_shape=specs[key].shape, dtype=specs[key].dtype.name, name=key)
-        for key in keys
-    }
-    outputs = Frozen(frozen, names, name=folder.name or "saved_model")([inputs[k] for k in keys])
-    alone = len(inputs) == 1
-    return keras.Model(
-        next(iter(inputs.values())) if alone else inputs,
-        next(iter(outputs.values())) if len(outputs) == 1 else outputs,
-        name=folder.name or "saved_model",
-    )

@@ -38,13 +38,13 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     return lines_of(text)
 
 
-def recorded_labels(model, classes: int) -> list[str] | None:
+def recorded_labels(model, classes: int | None) -> list[str] | None:
     """The class names that are recorded in a model's file, or beside it in `labels.txt`.
 
     Args:
         model: The path of a `.keras` or `.tflite` file, a `TFLiteModel` or a `TFLiteDetector`; of
             anything else nothing is known.
-        classes: Number of the model's classes.
+        classes: Number of the model's classes; None where it is not known.
 
     Returns:
         The names; None where there are none.
@@ -71,13 +71,13 @@ def recorded_labels(model, classes: int) -> list[str] | None:
     return chosen_labels(beside, model, classes)
 
 
-def chosen_labels(path: str | os.PathLike | None, model, classes: int) -> list[str] | None:
+def chosen_labels(path: str | os.PathLike | None, model, classes: int | None) -> list[str] | None:
     """The class names in a user's file, or if there is none those that are recorded.
 
     Args:
         path: A text file, one name a line; None: what `recorded_labels` finds.
         model: As for `recorded_labels`.
-        classes: Number of the model's classes.
+        classes: Number of the model's classes; None where it is not known.
 
     Raises:
         FileNotFoundError: There is no such text file.
@@ -86,7 +86,7 @@ def chosen_labels(path: str | os.PathLike | None, model, classes: int) -> list[s
     if path is None:
         return recorded_labels(model, classes)
     names = read_labels(path)
-    if len(names) != classes:
+    if classes is not None and len(names) != classes:
         raise ValueError(
             f"{str(path)!r} has {len(names)} lines, but the model has {classes} classes."
         )

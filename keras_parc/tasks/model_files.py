@@ -8,6 +8,18 @@ from pathlib import Path
 import keras
 
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel, open_model
+from keras_parc.support.text import one_line
+
+_HDF5 = (
+    "an HDF5 file: load it in Python, with keras.models.load_model or, of weights alone, with "
+    "load_weights of the model; then save that as .keras."
+)
+_OTHERS = {
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".pb": "part of a SavedModel: keras-parc export takes the folder.",
+    ".py": "Python code: keras-parc export takes MODULE:FUNCTION, which returns the model.",
+}
 
 
 def model_file(path: str | os.PathLike) -> Path:
@@ -28,8 +40,9 @@ def model_file(path: str | os.PathLike) -> Path:
         return path
     if not (path / "model.keras").is_file():
         raise FileNotFoundError(
-            f"There is no model.keras in the folder {str(path)!r}: expected a model file, or the "
-            "folder of a run that is finished."
+            f"There is no model.keras in the folder {str(path)!r}: expected a model file, the "
+            "folder of a run that is finished or, for keras-parc export, the one that holds "
+            "saved_model.pb."
         )
     return path / "model.keras"
 
@@ -63,6 +76,8 @@ def load_model(
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.suffix == ".tflite":
         return _of_one_image(open_model(path, threads), path)
+    if path.suffix in _OTHERS:
+        raise ValueError(f"{str(path)!r} is {_OTHERS[path.suffix]}")
     if path.suffix != ".keras":
         raise ValueError(
             f"{str(path)!r} is not a model file: expected a name ending in .keras or .tflite."
@@ -74,15 +89,22 @@ def load_model(
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever the content of the archive provokes
-        missing = _missing(str(error))
-        raise ValueError(missing or f"Keras cannot load {str(path)!r}: {error}") from error
+        raise ValueError(_said(path, str(error))) from error
 
 
-def _missing(message: str) -> str | None:
-    """What to say of a class that Keras did not find; None if its message is another."""
+def _said(path: Path, message: str) -> str:
+    """What to say of what Keras says of a file that it cannot load."""
+    if "safe_mode=False" in message or "activation function identifier: {'value'" in message:
+        return (
+            f"{str(path)!r} holds a Python lambda, which may be any code: Keras does not load it. "
+            "If you trust the file, return the model from a function of yours (built in code, or "
+            "of keras.models.load_model with safe_mode=False): keras-parc export MODULE:FUNCTION."
+        )
     found = re.search(r"Could not locate (?:class|function) '([^']+)'", message)
     if found is None:
-        return None
+        # The cause comes last, after the configuration of all that it is in.
+        cause = one_line(message.rpartition("Exception encountered: ")[2])
+        return f"Keras cannot load {str(path)!r}: {cause}"
     registered = re.search(rf"'registered_name': '([^']*{re.escape(found[1])})'", message)
     known = f", registered as {registered[1]!r}" if registered and ">" in registered[1] else ""
     return (

@@ -3,9 +3,12 @@
 import builtins
 import subprocess
 import sys
+import time
 
 import keras
+import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import keras_parc
@@ -33,6 +36,42 @@ def test_a_wrong_value_ends_in_one_line(run_cli, arguments, message):
     assert errors.startswith("keras-parc: ")
     assert errors.count("\n") == 1
     assert message in errors
+
+
+def _dropped():
+    """A Ctrl-C where Python drops it."""
+
+    class Dropped:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    Dropped()
+    time.sleep(5)  # until it comes again, which ends the wait
+
+
+def _pressed():
+    raise KeyboardInterrupt
+
+
+def _too_large():
+    np.empty((10**9, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (_pressed, 130, "keras-parc: stopped\n"),
+        (_dropped, 130, "keras-parc: stopped\n"),
+        (_too_large, 2, "keras-parc: Memory ran out: Unable to allocate"),
+    ],
+)
+def test_what_ends_a_command(run_cli, monkeypatch, command, code, message):
+    app = typer.Typer()
+    app.command()(command)
+    monkeypatch.setattr("keras_parc.cli.main.app", app)
+    found, output, errors = run_cli()
+    assert (found, output, errors.count("\n")) == (code, "", 1)
+    assert errors.startswith(message)
 
 
 def test_the_bare_command_prints_its_help(run_cli):

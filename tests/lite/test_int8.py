@@ -297,6 +297,10 @@ def test_calibration_from_a_folder(model, pixels, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no image files"):
         calibration_images(tmp_path / "empty", model_inputs(model), model)
+    vector = keras.Input((3,))
+    no_image = keras.Model(vector, keras.layers.Dense(2)(vector))
+    with pytest.raises(ValueError, match=r"takes \(3,\): pass arrays to"):
+        calibration_images(tmp_path, model_inputs(no_image), no_image)
 
 
 def test_what_a_concatenation_widens_reaches_the_next_convolution():

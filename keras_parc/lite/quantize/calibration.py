@@ -91,7 +91,9 @@ def calibration_images(
             raise ValueError(f"Calibration image {count} holds NaN or infinity.")
         images.append(image)
     if not images:
-        raise ValueError("`calibration` holds no images; several hundred are needed.")
+        raise ValueError(
+            "`calibration` holds no images that can be used; several hundred are needed."
+        )
     _check_range(images, model.name, known_scale(model, input_range))
     return images
 
@@ -178,8 +180,11 @@ def _checked(value, each: ModelInput, count: int) -> np.ndarray:
 def _from_folder(folder: Path, shape, model, limit: int, input_range) -> Iterator[np.ndarray]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of calibration images {str(folder)!r}.")
-    if shape[-1] != 3:
-        raise ValueError(f"Image files have 3 channels, the model takes {shape[-1]}: pass arrays.")
+    if len(shape) != 3 or shape[-1] != 3:
+        raise ValueError(
+            f"Image files are (height, width, 3), {model.name!r} takes {shape}: pass arrays to "
+            "`keras_parc.to_tflite`."
+        )
     paths = [path for path, is_image in image_files(folder) if is_image]
     if not paths:
         raise ValueError(f"The folder {str(folder)!r} holds no image files.")
