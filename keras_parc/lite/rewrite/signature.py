@@ -1,5 +1,6 @@
 """What a model takes and returns, by name: its inputs at the shapes of an export."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from keras_parc.lite.rewrite.kept import float32_for
 from keras_parc.support import compat
 
 Shape = tuple[int, ...]
+_MAX_VALUES = 2**26  # of one input: what is made of more fills the memory
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ def model_inputs(
             raise ValueError(
                 f"The input {name!r} of {model.name!r} takes text, which TensorFlow Lite does not "
                 "compute with: export the model that follows its lookup, which takes numbers."
+            )
+    for (name, _, _), shape in zip(own, shapes, strict=True):
+        if math.prod(shape) > _MAX_VALUES:
+            raise ValueError(
+                f"The input {name!r} of {model.name!r} would be {shape}: expected at most "
+                f"{_MAX_VALUES:,} values. State a smaller size."
             )
     whole = len(own) == 1 and len(shapes[0]) == 3
     entries = []
