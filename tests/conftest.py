@@ -5,10 +5,14 @@ Nothing here imports Keras before a test asks for it: pytest-xdist's own process
 
 import gc
 import io
+import signal
 import sys
 import tarfile
 
 import pytest
+
+# A shell that starts tests in the background ignores Ctrl-C, and so would what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("session_folders", "order")
 

@@ -53,7 +53,8 @@ def test_train_stop_and_go_on(run_cli, tiny_scenes, tmp_path, monkeypatch):
     assert (whole / "labels.txt").read_text().splitlines() == [str(digit) for digit in range(10)]
 
 
-@pytest.mark.parametrize("model", ["small", pytest.param("parc_net_s", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["small", "parc_net_s"])
 def test_the_recipe_of_imagenet_from_record_to_step(run_cli, mocked_imagenet, tmp_path, model):
     """As published but for the sizes, on the mock data of TFDS, which is noise."""
     settings = ("size=32", "short_side=36", "sizes=32,48", "batch=4", "replicas=2", "epochs=1")

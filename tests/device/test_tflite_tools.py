@@ -249,6 +249,7 @@ def test_without_pillow(tmp_path, image, model):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_memory(folder, model):
     """What a model takes grows with its weights and with the maps it makes."""
     kernel = np.ones((2048, 4096), "float32")  # 32 MB

@@ -37,6 +37,7 @@ def alive(pid):
     return True
 
 
+@pytest.mark.slow
 def test_a_block_shares_one_process_and_ends_it(tmp_path, monkeypatch):
     """Without a block every conversion has its own; either way none is left."""
     started, start = [], ConversionProcess.start

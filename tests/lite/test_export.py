@@ -34,7 +34,6 @@ def folder(tmp_path_factory):
 
 # Of most families a small one at its smallest size.
 FAST = {
-    ("ParCMobileNetV2", 64, None),
     *((name, 64, "int8") for name in ("ParCNetXS", "ParCMobileNetV2")),
 }
 

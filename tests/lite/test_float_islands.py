@@ -19,7 +19,7 @@ def attention(x):
     ("function", "floats"),
     [
         (attention, {"BATCH_MATMUL", "SOFTMAX"}),
-        (ops.softplus, {"ABS", "EXP", "LOG", "RELU"}),
+        pytest.param(ops.softplus, {"ABS", "EXP", "LOG", "RELU"}, marks=pytest.mark.slow),
         (lambda x: layers.AveragePooling2D(3, 1, "same")(x), {"AVERAGE_POOL_2D"}),
     ],
     ids=["attention", "softplus", "pooling"],

@@ -174,6 +174,7 @@ def test_images_are_cut_from_the_centre(tmp_path):
     np.testing.assert_array_equal(exact, picture.astype("float32"))
 
 
+@pytest.mark.slow
 def test_export_command(files, tmp_path, run_cli):
     photos = tmp_path / "photos"
     photos.mkdir()

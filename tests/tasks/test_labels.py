@@ -102,6 +102,7 @@ def test_labels_of_the_working_folder_are_not_taken(folder, tmp_path, monkeypatc
     assert evaluate_classifier(classifier("black"), folder)["top1"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_detector_and_a_segmenter_of_another_order(tiny_scenes):
     """A detector that finds all digits, and numbers them from 9 to 0: by name it is perfect."""
     names = class_names("digit_scenes/tiny", tiny_scenes)

@@ -282,6 +282,7 @@ def test_pickle_of_python(tmp_path):
             assert read_pickle(stream, {}, None) == value
 
 
+@pytest.mark.slow
 def test_thousands_of_hostile_files():
     done = subprocess.run(
         [sys.executable, Path(__file__).parents[1] / "fuzz_torch_file.py"],
