@@ -48,15 +48,11 @@ def quantized(
     calibration, held_out = _split(images)
     types = (io, "float32" if converted.softmax or ends_float else io)
     found = int8.quantize(converted.content, calibration, *types, method, target=target)
-    file = flatbuffer.read(found)
-    layers = converted.model.layers
-    matrices = [w for layer in layers for w in layer.get_weights() if w.ndim == 3]
-    flatbuffer.symmetric_products(file, matrices)
-    found = flatbuffer.write(file)
     closeness = measured(converted, found, held_out or images[:HELD_OUT], bool(held_out))
     if closeness.signal_to_noise_db < LEAST_DB:
         _warn(converted, found, closeness, images[:_EXPLAINED])
     if converted.softmax:
+        file = flatbuffer.read(found)
         flatbuffer.append_softmax(file, io)
         found = flatbuffer.write(file)
     return found, closeness

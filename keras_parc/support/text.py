@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")  # TensorFlow's messages have it
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def printable(text: str) -> str:
@@ -35,6 +35,16 @@ def first_of(names: Sequence[str], count: int = 5) -> str:
     return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
+def without_colours(text: str) -> str:
+    """The text without the colours and bold letters of a terminal, as Keras' messages have them.
+
+    Example:
+        >>> without_colours("\\x1b[1mbold\\x1b[0m")
+        'bold'
+    """
+    return _COLOUR.sub("", text)
+
+
 def one_line(text: str, longest: int = 500) -> str:
     """The text for a message: printable, in one line and of a length that one reads.
 
@@ -43,10 +53,10 @@ def one_line(text: str, longest: int = 500) -> str:
         longest: The most characters of it.
 
     Example:
-        >>> one_line("two\\n \\x1b[1mlines", 5)
+        >>> one_line("two\\n lines", 5)
         'two l...'
     """
-    line = " ".join(printable(_COLOUR.sub("", text)).split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from keras_parc.lite.file.runtime import TFLiteDetector, TFLiteModel, open_model
-from keras_parc.support.text import one_line
+from keras_parc.support.text import one_line, without_colours
 
 _HDF5 = (
     "an HDF5 file: load it in Python, with keras.models.load_model or, of weights alone, with "
@@ -103,7 +103,7 @@ def _said(path: Path, message: str) -> str:
     found = re.search(r"Could not locate (?:class|function) '([^']+)'", message)
     if found is None:
         # The cause comes last, after the configuration of all that it is in.
-        cause = one_line(message.rpartition("Exception encountered: ")[2])
+        cause = one_line(without_colours(message.rpartition("Exception encountered: ")[2]))
         return f"Keras cannot load {str(path)!r}: {cause}"
     registered = re.search(rf"'registered_name': '([^']*{re.escape(found[1])})'", message)
     known = f", registered as {registered[1]!r}" if registered and ">" in registered[1] else ""

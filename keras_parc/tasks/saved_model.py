@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from keras_parc.support import compat
-from keras_parc.support.text import first_of, one_line
+from keras_parc.support.text import first_of, one_line, without_colours
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def of_saved_model(folder: Path) -> keras.Model:
     try:
         outputs = SavedModel(frozen, names, name=called)([inputs[k] for k in keys])
     except Exception as error:  # whatever its graph provokes
-        words = one_line(str(error).rpartition("Error encountered:")[2])
+        words = one_line(without_colours(str(error).rpartition("Error encountered:")[2]))
         raise ValueError(f"{text} cannot be called: {words}") from error
     alone = len(inputs) == 1
     return keras.Model(

@@ -60,6 +60,10 @@ def quantize(
     with conversion_process() as process:
         process.start()
         file = TracedFile(content)
+        products = [each for each in file.operations if each.name == "BATCH_MATMUL"]
+        matrices = [
+            file.constant(each.inputs[1]) for each in products if each.inputs[1] not in file.made
+        ]
 
         def made(ranges: Ranges, floats: list[str]) -> bytes:
             ranged = _with_ranges(content, ranges)
@@ -71,7 +75,10 @@ def quantize(
                     f"TensorFlow Lite's quantizer fails on this model: {reason}. Export it with "
                     "`quantize=None`, 'float16' or 'dynamic'."
                 ) from error
-            return _with_coarse_addends(found)
+            model = flatbuffer.read(found)
+            _coarsen_addends(model)
+            flatbuffer.symmetric_products(model, matrices)
+            return flatbuffer.write(model)
 
         ranges = choose_ranges(file, images, method)
         floats = float_operations(file, ranges)
@@ -103,9 +110,8 @@ def _with_ranges(content: bytes, ranges: Ranges) -> bytes:
     return flatbuffer.write(model)
 
 
-def _with_coarse_addends(content: bytes) -> bytes:
+def _coarsen_addends(model) -> None:
     """Give tiny added constants a scale that XNNPACK takes; the rounding hardly matters there."""
-    model = flatbuffer.read(content)
     graph = model.subgraphs[0]
     for operator in graph.operators:
         if flatbuffer.kind(model, operator) != flatbuffer.BUILTIN.ADD:
@@ -123,4 +129,3 @@ def _with_coarse_addends(content: bytes) -> bytes:
                 model.buffers[tensor.buffer].data = values.astype("int8").view("uint8")
                 tensor.quantization.scale = np.float32([min_scale])
                 tensor.quantization.zeroPoint = np.int64([0])
-    return flatbuffer.write(model)
