@@ -46,6 +46,5 @@ def results_outside(content: bytes) -> list[str]:
         ValueError: The runtime refuses it.
     """
     file = OpenFile(content)
-    return sorted(
-        file.names[int(node["outputs"][0])] for node in outside(file.operations(), file.outputs)
-    )
+    left, names = outside(file.operations(), file.outputs), file.names
+    return sorted(names[int(node["outputs"][0])] for node in left)

@@ -59,8 +59,8 @@ def whole(
     Returns:
         An int8 file of which less is outside XNNPACK, if there is one, and its names.
     """
-    anyway = set(results_outside(content))
     left = results_outside(quantized)
+    anyway = set(results_outside(content)) if left else set()
     for _ in range(_ROUNDS):
         more = [name for name in left if name not in anyway and name not in floats]
         if not more:

@@ -148,7 +148,7 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     if n < MIN_HALVED or n % 2:
         return _depthwise(x, x, kernel, axis, bias, name)
     m = n // 2
-    a, b = (_window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
+    a, b = (window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
 
     def combine(op, one, two, what):
         return Node(op, [one, two], a.shape, f"{name}_{axis}_{n}_{what}")
@@ -178,7 +178,7 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
         taps = kernel[start : start + MAX_TAPS]
         source = tiled
         if len(taps) <= n:
-            source = _window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
+            source = window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
         taps = taps[:, None] if axis == "height" else taps[None]
         attrs = {
             "kernel": taps[..., None],
@@ -192,7 +192,10 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
     return total
 
 
-def _window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
+def window(x: Node, axis: str, start: int, length: int, name: str) -> Node:
+    """A part of a map along "height" or "width"; the map itself if that is all of it."""
+    if length == x.shape[AXES.index(axis)]:
+        return x
     attrs = {"axis": axis, "start": start, "length": length}
     return Node(WINDOW, [x], _resized(x, axis, length), name, attrs)
 

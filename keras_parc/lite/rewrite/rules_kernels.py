@@ -26,13 +26,13 @@ In int8 each part is rounded to its own grid: 2.5 dB less for the layer, with ra
 
 import numpy as np
 
+from keras_parc.lite.rewrite.forms import AXES, window
 from keras_parc.lite.rewrite.graph import Graph, Node
-from keras_parc.lite.rewrite.operations import ADD, DEPTHWISE, PAD, WINDOW
+from keras_parc.lite.rewrite.operations import ADD, DEPTHWISE, PAD
 
 TAPS = (9, 25)
 PART = 10  # what cutting, padding and adding a part cost, in taps
 MAX_PARTS = 64  # enough for 31x31; each is up to four operations in the file
-AXES = ("height", "width")
 
 
 def split_long_kernel(graph: Graph, node: Node, consumers) -> bool:
@@ -52,8 +52,8 @@ def split_long_kernel(graph: Graph, node: Node, consumers) -> bool:
         if any(first >= stop for first, stop, _ in spans):
             continue  # it sees nothing but padding
         x, name = node.inputs[0], f"{node.name}_{number}"
-        for axis, (first, stop, _) in enumerate(spans):
-            x = _window(x, axis, first, stop, name)
+        for axis, (first, stop, _) in zip(AXES, spans, strict=True):
+            x = window(x, axis, first, stop - first, f"{name}_{axis}")
         amount = tuple(padding for _, _, padding in spans)
         if np.any(amount):
             sides = [side + sum(each) for side, each in zip(x.shape[:2], amount, strict=True)]
@@ -102,11 +102,3 @@ def _seen(node: Node, axis: int, taps: slice) -> tuple[int, int, tuple[int, int]
     first = taps.start * dilation - before
     stop = first + steps * stride + (taps.stop - 1 - taps.start) * dilation + 1
     return max(first, 0), min(stop, side), (max(0, -first), max(0, stop - side))
-
-
-def _window(x: Node, axis: int, first: int, stop: int, name: str) -> Node:
-    if (first, stop) == (0, x.shape[axis]):
-        return x
-    attrs = {"axis": AXES[axis], "start": first, "length": stop - first}
-    shape = (*x.shape[:axis], stop - first, *x.shape[axis + 1 :])
-    return Node(WINDOW, [x], shape, f"{name}_{AXES[axis]}", attrs)
