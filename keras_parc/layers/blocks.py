@@ -9,6 +9,7 @@ from typing import Any
 
 from keras import initializers, layers, ops
 
+from keras_parc.layers.batch_norm import BatchNormalization
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D
 from keras_parc.layers.parc import ParCH, ParCV, PositionEmbedding
 
@@ -37,7 +38,7 @@ def norm(x: Tensor, name: str) -> Tensor:
         >>> norm(keras.Input((32, 48, 8)), "stem_bn").shape
         (None, 32, 48, 8)
     """
-    return layers.BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, name=name)(x)
+    return BatchNormalization(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, name=name)(x)
 
 
 def conv(

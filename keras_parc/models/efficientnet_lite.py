@@ -44,7 +44,7 @@ SCALE = InputScale(mean=(127.0,) * 3, std=(128.0,) * 3)
 
 
 def _norm(x: Tensor, name: str) -> Tensor:
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
 def _relu6(x: Tensor, name: str) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from keras import layers
 
+from keras_parc.layers.batch_norm import BatchNormalization
 from keras_parc.layers.grouped import ExpandingDepthwiseConv2D, GroupedConv2D
 from keras_parc.layers.parc import ParCH, ParCV, PositionEmbedding
 from keras_parc.layers.resize import ResizeLike
@@ -56,6 +57,7 @@ READERS: dict[type, Callable] = {
     compat.operation_class("Subtract"): maps.subtract,
     compat.operation_class("TrueDivide"): maps.divide,
     compat.convnext_class("LayerScale"): linear.layer_scale,
+    BatchNormalization: linear.batch_norm,
     ExpandingDepthwiseConv2D: linear.depthwise,
     Fold: attention.fold,
     GroupedConv2D: linear.conv,
