@@ -27,7 +27,7 @@ PRECISIONS = {"float32": None, "int8": "int8"}
 BASE = "plain, batch 1"  # what times are relative to
 TIME = "time"
 CALIBRATION, TEST = 16, 8  # images
-MEMORY = 12 << 30  # bytes of addresses: a conversion that takes more ends, not the machine
+MEMORY = 18 << 30  # bytes of addresses: a conversion that takes more ends, not the machine
 ROUNDS = 30
 Arrays = list[np.ndarray]
 

@@ -71,6 +71,13 @@ def export(
         list[str] | None,
         typer.Option("--import", help="A module to import first, with layers of your own."),
     ] = None,
+    cache_kib: Annotated[
+        int | None,
+        typer.Option(
+            help="KiB of cache of a core: larger maps are computed in strips. 0: never. Default: "
+            "2048, for portable 1024."
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(help="Fail where a part of the model cannot be rewritten rightly."),
@@ -119,6 +126,7 @@ def export(
         explain_csv=explain,
         input_range=input_range,
         strict=strict,
+        cache_kib=cache_kib,
         input_shape=None if input_shape is None else _sides(input_shape),
         console=Console(stderr=True),
     )

@@ -15,7 +15,8 @@ class BatchNormalization(layers.BatchNormalization):
 
     Example:
         >>> import numpy as np
-        >>> y = BatchNormalization()(np.arange(8, dtype="float32").reshape(1, 2, 2, 2), training=True)
+        >>> x = np.arange(8, dtype="float32").reshape(1, 2, 2, 2)
+        >>> y = BatchNormalization()(x, training=True)
         >>> round(float(keras.ops.std(y)), 2)
         1.0
     """

@@ -18,6 +18,7 @@ from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.file.outputs import values_of
 from keras_parc.lite.file.probe import mark_safe
+from keras_parc.lite.file.strips import check_cache, in_strips
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.proof import converted
 from keras_parc.lite.quantize import ranges
@@ -53,6 +54,7 @@ def to_tflite(
     input_range: str | None = None,
     input_shape: Any = None,
     strict: bool = False,
+    cache_kib: int | None = None,
 ) -> ExportedFile:
     """Convert a model to a `.tflite` file of fixed inputs of batch 1.
 
@@ -91,6 +93,10 @@ def to_tflite(
             where they are open and no images, or not known: `(28, 28)`, `[(224, 224, 3), (5,)]`.
         strict: Whether it is an error, not a warning, that a part of the model could not be
             rewritten so that it computes the same.
+        cache_kib: KiB of the cache that a core of the device has to itself, such as 512 for a
+            Raspberry Pi 5. Maps that do not fit are computed in strips of rows where that pays: the
+            same results to the bit, in a fraction of the memory. 0: never, which suits a GPU.
+            Default: 2048 for "litert", 1024 for "portable".
 
     Returns:
         The path written. With "int8" its `closeness` is that of the outputs to the model's, on
@@ -125,6 +131,7 @@ def to_tflite(
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
     check_target(target)
+    cache_kib = check_cache(cache_kib, target)
     inputs = model_inputs(model, input_size, input_shape)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
@@ -158,6 +165,9 @@ def to_tflite(
                 target,
                 ends_float=detects,
             )
+        whole = content
+        if rewrite:
+            content = in_strips(content, cache_kib, reference.samples[0])
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())
         if inputs.image and inputs.image[-1] == 3:
@@ -168,6 +178,7 @@ def to_tflite(
         mark_safe(content)
     exported = ExportedFile(path)
     exported.closeness = closeness
+    exported.whole = whole if quantize == "int8" else None
     return exported
 
 

@@ -28,6 +28,7 @@ class ExportedFile(type(Path())):
 
     Attributes:
         closeness: For int8, how close the file is to the model; else None.
+        whole: For int8, the bytes of the file before maps were cut into strips; else None.
 
     Example:
         >>> ExportedFile("model.tflite").closeness is None
@@ -35,3 +36,4 @@ class ExportedFile(type(Path())):
     """
 
     closeness: Closeness | None = None
+    whole: bytes | None = None

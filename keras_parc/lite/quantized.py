@@ -94,7 +94,11 @@ def _warn(converted: Converted, content: bytes, closeness: Closeness, images) ->
         paths = Path(folder, "float.tflite"), Path(folder, "int8.tflite")
         for path, each in zip(paths, (converted.content, content), strict=True):
             path.write_bytes(each)
-        rows = explain(*paths, images)
+        try:
+            rows = explain(*paths, images)
+        except (MemoryError, RuntimeError, ValueError):  # it holds every result of both files
+            log.debug("The int8 file could not be explained", exc_info=True)
+            rows = []
     names = ", ".join(
         f"{row.operation} {row.tensor} ({row.own_db:.0f} dB)" for row in rows[:_WORST]
     )

@@ -36,6 +36,7 @@ def export_with_summary(
     input_range: str | None = None,
     strict: bool = False,
     input_shape: Any = None,
+    cache_kib: int | None = None,
     console: Console | None = None,
 ) -> list[Table]:
     """Call `to_tflite`, then inspect the file and compare it with the model.
@@ -53,6 +54,7 @@ def export_with_summary(
         input_range: As for `to_tflite`.
         strict: As for `to_tflite`.
         input_shape: As for `to_tflite`.
+        cache_kib: As for `to_tflite`.
         console: Where to show progress; default: standard output.
 
     Returns:
@@ -89,6 +91,7 @@ def export_with_summary(
             input_range=input_range,
             strict=strict,
             input_shape=input_shape,
+            cache_kib=cache_kib,
         )
         progress.update(step, advance=1, description="comparing with Keras")
         facts = {"file": str(path), **_inspected(path)}
@@ -100,7 +103,7 @@ def export_with_summary(
         tables = [_table(facts)]
         if explain_csv is not None:
             sides = {"input_size": input_size, "input_shape": input_shape, "target": target}
-            tables.append(_explained(model, path, images, explain_csv, **sides))
+            tables.append(_explained(model, exported.whole, images, explain_csv, **sides))
         progress.update(step, advance=1, description="done")
     return tables
 
@@ -134,9 +137,11 @@ def _close(closeness: Closeness) -> dict[str, str]:
     }
 
 
-def _explained(model, path, images, csv, **settings) -> Table:
+def _explained(model, content: bytes, images, csv, **settings) -> Table:
     with tempfile.TemporaryDirectory() as folder:
-        reference = to_tflite(model, Path(folder) / "float.tflite", **settings)
+        reference = to_tflite(model, Path(folder) / "float.tflite", cache_kib=0, **settings)
+        path = Path(folder) / "int8.tflite"
+        path.write_bytes(content)
         rows = explain(reference, path, images[:COMPARED])
     write_noise(rows, csv)
     return noise_table(rows)

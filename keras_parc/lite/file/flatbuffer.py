@@ -1,5 +1,7 @@
 """Changes to a converted file that the converter has no option for."""
 
+from collections.abc import Sequence
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -7,6 +9,8 @@ from ai_edge_litert import schema_py_generated as schema
 BUILTIN = schema.BuiltinOperator
 TYPES = {"float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8}
 TYPES |= {"uint8": schema.TensorType.UINT8, "int32": schema.TensorType.INT32}
+_BYTES = {schema.TensorType.INT8: 1, schema.TensorType.UINT8: 1, schema.TensorType.BOOL: 1}
+_BYTES |= {schema.TensorType.INT16: 2, schema.TensorType.FLOAT16: 2, schema.TensorType.INT64: 8}
 
 
 def read(content: bytes) -> "schema.ModelT":
@@ -34,6 +38,23 @@ def kind(model: "schema.ModelT", operator: "schema.OperatorT") -> int:
     """The `BUILTIN` of an operation."""
     code = model.operatorCodes[operator.opcodeIndex]
     return max(code.builtinCode, code.deprecatedBuiltinCode)
+
+
+def is_constant(model: "schema.ModelT", tensor: int) -> bool:
+    """Whether a tensor is a constant; so is what is left out of an operation, number -1."""
+    if tensor < 0:
+        return True
+    data = model.buffers[model.subgraphs[0].tensors[tensor].buffer].data
+    return data is not None and len(data) > 0
+
+
+def size(model: "schema.ModelT", tensor: int) -> int:
+    """Bytes of an input or a result; 0 of a constant, which lies in the file."""
+    if is_constant(model, tensor):
+        return 0
+    each = model.subgraphs[0].tensors[tensor]
+    shape = each.shape if each.shape is not None else ()
+    return int(np.prod(shape, dtype=np.int64)) * _BYTES.get(each.type, 4)
 
 
 def constant(model: "schema.ModelT", tensor: int) -> np.ndarray:
@@ -134,8 +155,9 @@ def append(
     model: "schema.ModelT",
     operation: int | str,
     inputs: list[int],
-    outputs: dict[str, np.ndarray],
+    outputs: dict[str, Sequence[int]],
     dtype: int,
+    version: int = 1,
 ) -> list[int]:
     """Add an operation after all others.
 
@@ -145,6 +167,7 @@ def append(
         inputs: Numbers of tensors.
         outputs: Names of its results and their shapes, static.
         dtype: Type of the results, of `TYPES`.
+        version: The least version of the operation that knows the type.
 
     Returns:
         The numbers of the results.
@@ -156,7 +179,7 @@ def append(
         numbers.append(_add_tensor(model, name, np.int32(shape), dtype))
     operator = schema.OperatorT()
     operator.inputs, operator.outputs = np.int32(inputs), np.int32(numbers)
-    operator.opcodeIndex = _code(model, operation)
+    operator.opcodeIndex = _code(model, operation, version)
     graph.operators.append(operator)
     return numbers
 
@@ -179,15 +202,17 @@ def _add_tensor(model, name: str, shape: np.ndarray, dtype: int) -> int:
     return len(tensors) - 1
 
 
-def _code(model, operation: int | str) -> int:
+def _code(model, operation: int | str, version: int) -> int:
     custom = operation.encode() if isinstance(operation, str) else None
     builtin = BUILTIN.CUSTOM if custom else operation
     for index, code in enumerate(model.operatorCodes):
         same = max(code.builtinCode, code.deprecatedBuiltinCode) == builtin
         if same and code.customCode == custom:
+            code.version = max(code.version, version)
             return index
     code = schema.OperatorCodeT()
-    code.builtinCode, code.deprecatedBuiltinCode, code.version = builtin, min(builtin, 127), 1
+    code.builtinCode, code.deprecatedBuiltinCode = builtin, min(builtin, 127)
+    code.version = version
     code.customCode = custom
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
