@@ -16,6 +16,7 @@ import convnet_tables
 import head_tables
 import int8_table
 import runtime_tables
+import strip_table
 import training_tables
 import zoo_tables
 from tables import RESULTS, size, table
@@ -136,7 +137,7 @@ TABLES[ZOO] = {
     "export_zoo_short": zoo_tables.short,
     **{f"export_zoo_{each}": partial(zoo_tables.full, each) for each in zoo_tables.PRECISIONS},
 }
-TABLES[REWRITE] = {"int8_steps": int8_table.steps}
+TABLES[REWRITE] = {"int8_steps": int8_table.steps, "strips": strip_table.strips}
 if GUIDE.is_file():
     TABLES[GUIDE] = {"few_images": few_images_table}
 if (RESULTS / runtime_tables.FIGURES).is_file():  # Once `make runtimes` has written it.

@@ -116,6 +116,7 @@ def _inspected(path: Path) -> dict[str, str]:
         "operations": _counts(found.operations),
         "XNNPACK partitions": str(found.partitions),
         "operations outside": _counts(found.outside) or "none",
+        "memory for results": f"{found.arena / 1e6:.2f} MB",
         "smallest runtime": f"TensorFlow Lite {found.smallest_runtime or 'unknown'}",
     }
 

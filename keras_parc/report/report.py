@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from rich.console import Console
 
-from keras_parc.lite.file.inspection import arena_size, inspect
+from keras_parc.lite.file.inspection import inspect
 from keras_parc.models.inputs import input_scale, input_size
 from keras_parc.report.page import html
 from keras_parc.report.run import Run
@@ -94,7 +94,7 @@ def make_report(
             },
             "partitions": {name: each.partitions for name, each in found.items()},
             "outside": {name: each.outside for name, each in found.items()},
-            "memory": {name: arena_size(path) for name, path in paths.items()},
+            "memory": {name: each.arena for name, each in found.items()},
             "latency": _latency(models, recipe.size),
             "weights": _weights(run),
             "versions": {

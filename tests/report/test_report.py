@@ -14,7 +14,7 @@ from PIL import Image
 
 import keras_parc
 import squares
-from keras_parc.lite.file.inspection import arena_size
+from keras_parc.lite.file.inspection import inspect
 from keras_parc.report.page import html
 from keras_parc.report.report import make_report, measured_split, plain
 from keras_parc.report.run import Run
@@ -196,8 +196,8 @@ def test_the_memory_is_what_the_device_tool_says(colours, monkeypatch, report):
     import memory
 
     path = colours / "run/model_int8.tflite"
-    assert arena_size(path) == report["memory"]["int8"]
-    assert arena_size(path) / 2**20 == pytest.approx(memory.arena(str(path)), abs=0.01)
+    assert inspect(path).arena == report["memory"]["int8"]
+    assert inspect(path).arena / 2**20 == pytest.approx(memory.arena(str(path)), abs=0.01)
 
 
 def test_images_that_chose_nothing_come_first(colours, tmp_path):

@@ -49,6 +49,7 @@ class Inspection:
     output_dtypes: tuple[str, ...]
     smallest_runtime: str  # lowest version of TensorFlow Lite that has all operations; "": unknown
     names: tuple[tuple[str, ...], tuple[str, ...]]  # of the inputs and the outputs, in order
+    arena: int  # bytes for inputs and results, as a runtime without XNNPACK plans them
 
 
 def inspect(path: str | os.PathLike) -> Inspection:
@@ -85,6 +86,7 @@ def inspect(path: str | os.PathLike) -> Inspection:
         output_dtypes=tuple(np.dtype(each["dtype"]).name for each in outputs.values()),
         names=(tuple(inputs), tuple(outputs)),
         smallest_runtime=_smallest_runtime(Path(path).read_bytes()),
+        arena=_arena(path),
     )
 
 
@@ -180,18 +182,7 @@ def compared(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
     return Agreement(1.0 if same is None else same, float(least), largest)
 
 
-def arena_size(path: str | os.PathLike) -> int:
-    """Bytes that the runtime plans for a file's inputs and results, without XNNPACK.
-
-    What a device has to have free beside the file itself.
-
-    Example:
-        >>> import keras_parc, tempfile
-        >>> model = keras_parc.ParCNetTiny(input_shape=(32, 32, 3), classes=2)
-        >>> path = keras_parc.to_tflite(model, tempfile.mkdtemp() + "/model.tflite")
-        >>> arena_size(path) >= 4 * 32 * 32 * 3  # the image alone
-        True
-    """
+def _arena(path: str | os.PathLike) -> int:
     interpreter = open_file(path, delegate=False)
     indices = {each["index"] for each in interpreter.get_input_details()}
     for operation in compat.operation_details(interpreter):
