@@ -1,5 +1,6 @@
 """Large maps in strips: the same results to the bit, fewer bytes at once."""
 
+import functools
 import itertools
 import tempfile
 from pathlib import Path
@@ -39,17 +40,21 @@ def blocks(x):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder, found = tmp_path_factory.mktemp("strips"), {}
+def exported(tmp_path_factory):
+    """The bytes of the file in a number format."""
+    folder = tmp_path_factory.mktemp("strips")
     image = keras.Input((SIDE, SIDE, 3))
     keras.utils.set_random_seed(0)
     model = keras.Model(image, blocks(image))
-    for quantize in (None, "float16", "dynamic", "int8"):
+
+    @functools.cache
+    def export(quantize):
         path = folder / f"{quantize}.tflite"
         calibration = IMAGES if quantize == "int8" else None
         keras_parc.to_tflite(model, path, quantize=quantize, calibration=calibration, cache_kib=0)
-        found[quantize] = path.read_bytes()
-    return found
+        return path.read_bytes()
+
+    return export
 
 
 @pytest.fixture
@@ -59,13 +64,21 @@ def eager(monkeypatch):
     monkeypatch.setattr("keras_parc.lite.file.strip_plan._FAR", 1000.0)
 
 
-@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
-def test_every_region_in_strips_computes_the_same(files, quantize):
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        None,
+        "int8",
+        pytest.param("float16", marks=pytest.mark.slow),
+        pytest.param("dynamic", marks=pytest.mark.slow),
+    ],
+)
+def test_every_region_in_strips_computes_the_same(exported, quantize):
     """Whatever the plan: each region that can be cut, in every number of strips.
 
     With "dynamic" convolutions stay whole: their scale is that of all of the map.
     """
-    whole = files[quantize]
+    whole = exported(quantize)
     expected, kinds, count = OpenFile(whole)([IMAGES[0]])[0], set(), 0
     number = len(flatbuffer.read(whole).subgraphs[0].operators)
     for stop in range(1, number + 1):
@@ -104,9 +117,9 @@ def test_strips_take_less_memory_and_one_partition(quantize, eager, tmp_path):
     assert (after.partitions, after.outside) == (before.partitions, before.outside) == (1, {})
 
 
-def test_maps_that_fit_stay_whole(files):
-    assert strips.in_strips(files[None], 2048, [IMAGES[0]]) == files[None]
-    assert strips.in_strips(files[None], 0, [IMAGES[0]]) == files[None]
+def test_maps_that_fit_stay_whole(exported):
+    assert strips.in_strips(exported(None), 2048, [IMAGES[0]]) == exported(None)
+    assert strips.in_strips(exported(None), 0, [IMAGES[0]]) == exported(None)
 
 
 def test_a_cut_that_computes_something_else_is_not_made(eager, monkeypatch, caplog):
