@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.outputs import OpenFile
 from keras_parc.lite.process import ConversionProcess, TaskError
 from keras_parc.lite.rewrite.checked import Reference
@@ -186,4 +187,8 @@ def _convert(
         except Exception as error:  # whatever the code of a layer raises in a graph
             raise TaskError(f"{type(error).__name__}: {error}") from error
         content = process.run("convert", folder, precision)
+    if precision == "dynamic":
+        file = flatbuffer.read(content)
+        flatbuffer.float_depthwise(file)
+        content = flatbuffer.write(file)
     return with_names(content, [each.name for each in reference.inputs.entries], names)

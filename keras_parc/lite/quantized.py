@@ -51,11 +51,12 @@ def quantized(
     closeness = measured(converted, found, held_out or images[:HELD_OUT], bool(held_out))
     if closeness.signal_to_noise_db < LEAST_DB:
         _warn(converted, found, closeness, images[:_EXPLAINED])
+    file = flatbuffer.read(found)
+    if target == "litert":
+        flatbuffer.convert_through_float(file)
     if converted.softmax:
-        file = flatbuffer.read(found)
         flatbuffer.append_softmax(file, io)
-        found = flatbuffer.write(file)
-    return found, closeness
+    return flatbuffer.write(file), closeness
 
 
 def _split(images: Sequence[np.ndarray]) -> tuple[list, list]:

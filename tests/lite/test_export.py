@@ -148,6 +148,19 @@ def test_every_quantization_agrees_with_keras(small, folder, quantize):
     assert found.same_class >= least[quantize][1]
 
 
+def test_depthwise_weights_of_a_dynamic_file_are_read_as_float(folder):
+    """XNNPACK runs no others, and the runtime's own kernel rounds the map as well."""
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(256, 1)(image)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    model = keras.Model(image, layers.Conv2D(8, 1)(x))
+    path = to_tflite(model, folder / "m.tflite", quantize="dynamic")
+    found = keras_parc.inspect(path)
+    assert (found.partitions, found.outside) == (1, {})
+    assert found.operations["DEQUANTIZE"] == 1  # they are int8 in the file
+    assert keras_parc.agreement(model, path, photos(8, 32)).signal_to_noise_db > 38
+
+
 def test_dynamic_range_without_a_scale_per_channel_of_dense_layers(small, folder):
     """Those make FULLY_CONNECTED version 12, which tflite-runtime 2.14 refuses."""
     path = to_tflite(small, folder / "m.tflite", quantize="dynamic")
@@ -182,10 +195,20 @@ def test_integer_input_and_output(small, folder, io, rewrite):
     found = keras_parc.inspect(path)
     assert (found.input_dtype, found.output_dtypes) == (io, (io,))
     if rewrite:
-        # uint8 to int8 at the entry is the one operation that XNNPACK leaves.
-        assert found.outside == ({"QUANTIZE": 1} if io == "uint8" else {})
-        assert found.partitions == 1
+        assert (found.partitions, found.outside) == (1, {})
     assert keras_parc.agreement(small, path, x).largest_difference < 0.1
+
+
+def test_uint8_by_way_of_float_is_the_same(small, folder):
+    """For "portable" one operation makes int8 of uint8, which this XNNPACK leaves."""
+    x, path = photos(8, 32), folder / "m.tflite"
+    to_tflite(small, path, quantize="int8", calibration=x, io="uint8", target="portable")
+    assert keras_parc.inspect(path).outside == {"QUANTIZE": 1}
+    before, file = keras_parc.TFLiteModel(path)(x), flatbuffer.read(path.read_bytes())
+    flatbuffer.convert_through_float(file)
+    path.write_bytes(flatbuffer.write(file))
+    assert keras_parc.inspect(path).outside == {}
+    np.testing.assert_array_equal(keras_parc.TFLiteModel(path)(x), before)
 
 
 def test_constants_of_products_are_symmetric_and_exact(small, folder):

@@ -116,6 +116,50 @@ def _nearest(flat: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray | None:
     return min(fitting, key=lambda each: np.abs(each - flat).max(), default=None)
 
 
+def float_depthwise(model: "schema.ModelT") -> None:
+    """Let depthwise convolutions of float32 maps with int8 weights read these as float32.
+
+    XNNPACK makes float32 of them once. With int8 weights it does not run them, and the runtime's
+    own kernel rounds the map too.
+    """
+    graph, operators = model.subgraphs[0], []
+    for operator in list(graph.operators):
+        if kind(model, operator) == BUILTIN.DEPTHWISE_CONV_2D:
+            source, kernel = (graph.tensors[each] for each in operator.inputs[:2])
+            if (source.type, kernel.type) == (TYPES["float32"], TYPES["int8"]):
+                operators.append(_dequantized(model, int(operator.inputs[1])))
+                image, _, *rest = operator.inputs
+                operator.inputs = np.int32([image, operators[-1].outputs[0], *rest])
+        operators.append(operator)
+    graph.operators = operators
+
+
+def _dequantized(model: "schema.ModelT", tensor: int) -> "schema.OperatorT":
+    """An operation, not yet in its place, that makes float32 of a tensor of 8 bits."""
+    graph = model.subgraphs[0]
+    source = graph.tensors[tensor]
+    result = {f"{source.name.decode()}_float": source.shape}
+    version = 5 if len(source.quantization.scale) > 1 else 2  # 5: a scale for each channel
+    append(model, BUILTIN.DEQUANTIZE, [tensor], result, TYPES["float32"], version)
+    return graph.operators.pop()
+
+
+def convert_through_float(model: "schema.ModelT") -> None:
+    """Let conversions between int8 and uint8 go by way of float32, which XNNPACK runs.
+
+    The values are the same: a step of one type is a step of the other.
+    """
+    graph, operators = model.subgraphs[0], []
+    for operator in list(graph.operators):
+        source, result = (graph.tensors[each[0]] for each in (operator.inputs, operator.outputs))
+        is_conversion = kind(model, operator) == BUILTIN.QUANTIZE
+        if is_conversion and source.type not in (TYPES["float32"], result.type):
+            operators.append(_dequantized(model, int(operator.inputs[0])))
+            operator.inputs = operators[-1].outputs
+        operators.append(operator)
+    graph.operators = operators
+
+
 def append_softmax(model: "schema.ModelT", dtype: str) -> None:
     """Put a float SOFTMAX after the only output, then QUANTIZE unless `dtype` is float32.
 
