@@ -178,7 +178,8 @@ def to_tflite(
         mark_safe(content)
     exported = ExportedFile(path)
     exported.closeness = closeness
-    exported.whole = whole if quantize == "int8" else None
+    if quantize == "int8":
+        exported.whole, exported.reference = whole, found.content
     return exported
 
 

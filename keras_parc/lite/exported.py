@@ -29,6 +29,7 @@ class ExportedFile(type(Path())):
     Attributes:
         closeness: For int8, how close the file is to the model; else None.
         whole: For int8, the bytes of the file before maps were cut into strips; else None.
+        reference: For int8, the bytes of the float32 file that it was made from; else None.
 
     Example:
         >>> ExportedFile("model.tflite").closeness is None
@@ -37,3 +38,4 @@ class ExportedFile(type(Path())):
 
     closeness: Closeness | None = None
     whole: bytes | None = None
+    reference: bytes | None = None

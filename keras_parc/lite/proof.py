@@ -17,6 +17,7 @@ from keras_parc.lite.rewrite.deploy import rewritten, unchanged
 from keras_parc.lite.rewrite.emission import emit
 from keras_parc.lite.rewrite.graph import Graph
 from keras_parc.lite.rewrite.operations import ACTIVATION, SIGMOID, SOFTMAX
+from keras_parc.lite.rewrite.rules_activation import expand_hard_silu
 from keras_parc.lite.rewrite.signature import output_names
 from keras_parc.lite.tracing import save_function, with_names
 from keras_parc.support import compat
@@ -73,7 +74,8 @@ def converted(
     precision = None if quantize == "int8" else quantize
     made, wrong = None, ""
     if rewrite:
-        graph, model, left = rewritten(reference, target, strict)
+        without = () if quantize == "int8" else (expand_hard_silu,)
+        graph, model, left = rewritten(reference, target, strict, without)
         names = _output_names(reference.model, graph, task)
         softmax = quantize == "int8" and _cut_softmax(graph)
         made = emit(graph) if softmax else model

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from keras_parc.lite.convert import to_tflite
 from keras_parc.lite.detector import is_detector
-from keras_parc.lite.exported import Closeness
+from keras_parc.lite.exported import Closeness, ExportedFile
 from keras_parc.lite.file.inspection import agreement, inspect
 from keras_parc.lite.file.metadata import Metadata
 from keras_parc.lite.process import conversion_process
@@ -102,8 +102,7 @@ def export_with_summary(
         progress.update(step, advance=1, description="explaining" if explain_csv else "done")
         tables = [_table(facts)]
         if explain_csv is not None:
-            sides = {"input_size": input_size, "input_shape": input_shape, "target": target}
-            tables.append(_explained(model, exported.whole, images, explain_csv, **sides))
+            tables.append(_explained(exported, images, explain_csv))
         progress.update(step, advance=1, description="done")
     return tables
 
@@ -138,12 +137,12 @@ def _close(closeness: Closeness) -> dict[str, str]:
     }
 
 
-def _explained(model, content: bytes, images, csv, **settings) -> Table:
+def _explained(exported: ExportedFile, images, csv) -> Table:
     with tempfile.TemporaryDirectory() as folder:
-        reference = to_tflite(model, Path(folder) / "float.tflite", cache_kib=0, **settings)
-        path = Path(folder) / "int8.tflite"
-        path.write_bytes(content)
-        rows = explain(reference, path, images[:COMPARED])
+        paths = Path(folder, "float.tflite"), Path(folder, "int8.tflite")
+        for path, content in zip(paths, (exported.reference, exported.whole), strict=True):
+            path.write_bytes(content)
+        rows = explain(*paths, images[:COMPARED])
     write_noise(rows, csv)
     return noise_table(rows)
 

@@ -58,20 +58,22 @@ def heavy_images():
 
 @pytest.fixture(scope="module")
 def files(model, pixels, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("int8")
-    float_path = keras_parc.to_tflite(model, folder / "float.tflite")
+    return both_files(model, tmp_path_factory.mktemp("int8"), pixels)
+
+
+def both_files(model, folder, calibration):
+    """The int8 file, and the float32 file that it was made from."""
     int8_path = keras_parc.to_tflite(
-        model, folder / "int8.tflite", quantize="int8", calibration=pixels
+        model, folder / "int8.tflite", quantize="int8", calibration=calibration
     )
+    float_path = folder / "float.tflite"
+    float_path.write_bytes(int8_path.reference)
     return float_path, int8_path
 
 
 @pytest.fixture(scope="module")
 def outlier_files(outliers, heavy_images, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("outliers")
-    return keras_parc.to_tflite(outliers, folder / "float.tflite"), keras_parc.to_tflite(
-        outliers, folder / "int8.tflite", quantize="int8", calibration=heavy_images
-    )
+    return both_files(outliers, tmp_path_factory.mktemp("outliers"), heavy_images)
 
 
 @pytest.mark.slow

@@ -42,7 +42,8 @@ JOINING = (
 # Applied one after the other, each until it changes nothing more; the last ones to the forms of
 # circular convolutions.
 STEPS = (
-    (convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard),
+    (convnets.drop_reshape, linear.dense_as_convolution),
+    (activation.expand_hard_sigmoid, activation.expand_hard_silu),
     (*FOLDING, *JOINING, channels.fold_permutation),
     (segmentation.crop_unseen_taps, segmentation.part_spread),
     (linear.scale_back_through_product, *FOLDING),
@@ -107,7 +108,10 @@ def deploy(
 
 
 def rewritten(
-    reference: Reference, target: str = "litert", strict: bool = False
+    reference: Reference,
+    target: str = "litert",
+    strict: bool = False,
+    without: Sequence[Rule] = (),
 ) -> tuple[Graph, keras.Model, Left]:
     """Rewrite a model and compare it with the model.
 
@@ -115,6 +119,7 @@ def rewritten(
         reference: The model, with samples of its inputs.
         target: See `deploy`.
         strict: See `deploy`.
+        without: Rules that are not applied, of `RULES`.
 
     Returns:
         The graph, the model of it, and what was left out so that it computes the same.
@@ -127,7 +132,7 @@ def rewritten(
         if left.whole:
             return unchanged(reference)
         graph = import_model(reference.model, reference.inputs, left.keeps)
-        rewrite(graph, target, left.rules)
+        rewrite(graph, target, (*left.rules, *without))
         return graph, emit(graph)
 
     graph, model, left = checked(reference, RULES, attempt, strict)
