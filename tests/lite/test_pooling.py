@@ -18,6 +18,8 @@ import keras_parc
         (layers.AveragePooling2D((8, 6)), {"mean"}),
         (layers.AveragePooling2D(3, strides=1, padding="same"), {"keep", "item"}),
         (layers.AveragePooling2D(6, strides=1), {"keep", "item"}),
+        (layers.MaxPooling2D(1, strides=2), {"depthwise"}),
+        (layers.MaxPooling2D(2), {"keep", "item"}),
         (layers.UpSampling2D(2), {"repeat"}),
         (layers.UpSampling2D((1, 3)), {"repeat"}),
         (layers.UpSampling2D((3, 1)), {"repeat"}),
@@ -36,7 +38,11 @@ def test_it_computes_the_same(layer, operations):
     check(function)
 
 
-@pytest.mark.parametrize("layer", [layers.AveragePooling2D(2), layers.UpSampling2D(2)])
+@pytest.mark.parametrize(
+    "layer",
+    [layers.AveragePooling2D(2), layers.MaxPooling2D(1, strides=2), layers.UpSampling2D(2)],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_int8_is_one_partition(layer, tmp_path):
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, layers.Conv2D(4, 1)(layer(layers.Conv2D(8, 3)(image))))

@@ -63,6 +63,12 @@ def average_pool(op, x):
     return Node(DEPTHWISE, [x], shape, op.name, attrs | {"padding": "valid"})
 
 
+def max_pool(op, x):
+    """Of one pixel it only leaves pixels out; XNNPACK has no pooling of that size."""
+    require(op.pool_size == (1, 1), "max pooling")
+    return average_pool(op, x)
+
+
 def dense(op, x):
     attrs = {"kernel": array(op.kernel), "bias": bias_of(op, op.units)}
     y = Node(DENSE, [x], (*x.shape[:-1], op.units), op.name, attrs)

@@ -31,6 +31,7 @@ READERS: dict[type, Callable] = {
     layers.DepthwiseConv2D: linear.depthwise,
     layers.GlobalAveragePooling2D: maps.mean,
     layers.LayerNormalization: linear.layer_norm,
+    layers.MaxPooling2D: linear.max_pool,
     layers.MultiHeadAttention: attention.attention,
     layers.Multiply: maps.multiply,
     layers.Normalization: linear.normalization,
