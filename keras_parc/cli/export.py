@@ -75,7 +75,7 @@ def export(
         int | None,
         typer.Option(
             help="KiB of cache of a core: larger maps are computed in strips. 0: never. Default: "
-            "2048, for portable 1024."
+            "2048, for portable 512."
         ),
     ] = None,
     strict: Annotated[

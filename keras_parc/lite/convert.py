@@ -18,7 +18,7 @@ from keras_parc.lite.file.image_facts import record
 from keras_parc.lite.file.metadata import Metadata, add_metadata
 from keras_parc.lite.file.outputs import values_of
 from keras_parc.lite.file.probe import mark_safe
-from keras_parc.lite.file.strips import check_cache, in_strips
+from keras_parc.lite.file.strips import device_for, in_strips
 from keras_parc.lite.process import conversion_process
 from keras_parc.lite.proof import converted
 from keras_parc.lite.quantize import ranges
@@ -96,7 +96,7 @@ def to_tflite(
         cache_kib: KiB of the cache that a core of the device has to itself, such as 512 for a
             Raspberry Pi 5. Maps that do not fit are computed in strips of rows where that pays: the
             same results to the bit, in a fraction of the memory. 0: never, which suits a GPU.
-            Default: 2048 for "litert", 1024 for "portable".
+            Default: 512 for "portable"; for "litert" 2048, and a larger cache behind it.
 
     Returns:
         The path written. With "int8" its `closeness` is that of the outputs to the model's, on
@@ -131,7 +131,7 @@ def to_tflite(
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
     check_target(target)
-    cache_kib = check_cache(cache_kib, target)
+    device = device_for(target, cache_kib)
     inputs = model_inputs(model, input_size, input_shape)
     if metadata is not None and not isinstance(metadata, Metadata):
         raise ValueError(f"`metadata` must be a `keras_parc.Metadata`, got {metadata!r}.")
@@ -167,7 +167,7 @@ def to_tflite(
             )
         whole = content
         if rewrite:
-            content = in_strips(content, cache_kib, reference.samples[0])
+            content = in_strips(content, device, reference.samples[0])
         if anchors is not None:
             content = detector.finish(content, anchors, postprocess or Postprocess())
         if inputs.image and inputs.image[-1] == 3:

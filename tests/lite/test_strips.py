@@ -15,10 +15,10 @@ from keras_parc.lite.file import flatbuffer, order, strip_plan, strips
 from keras_parc.lite.file.outputs import OpenFile
 from keras_parc.lite.file.rows import File
 from keras_parc.lite.file.runtime import TFLiteModel
-from keras_parc.lite.file.strip_plan import demands, plan, strips_of
+from keras_parc.lite.file.strip_plan import Device, demands, plan, strips_of
 
 SIDE = 32
-CACHE = 16  # KiB, less than most maps take
+DEVICE = Device(16 << 10, start=1.0)  # less than most maps take, and cuts cost nothing
 IMAGES = np.random.default_rng(0).normal(size=(12, SIDE, SIDE, 3)).astype("float32")
 
 
@@ -57,13 +57,6 @@ def exported(tmp_path_factory):
     return export
 
 
-@pytest.fixture
-def eager(monkeypatch):
-    """A plan that cuts wherever it can, though the maps are small."""
-    monkeypatch.setattr("keras_parc.lite.file.strip_plan._START", 1.0)
-    monkeypatch.setattr("keras_parc.lite.file.strip_plan._FAR", 1000.0)
-
-
 @pytest.mark.parametrize(
     "quantize",
     [
@@ -82,7 +75,7 @@ def test_every_region_in_strips_computes_the_same(exported, quantize):
     expected, kinds, count = OpenFile(whole)([IMAGES[0]])[0], set(), 0
     number = len(flatbuffer.read(whole).subgraphs[0].operators)
     for stop in range(1, number + 1):
-        for choice in strip_plan._choices(File(flatbuffer.read(whole)), stop, 1):
+        for choice in strip_plan._choices(File(flatbuffer.read(whole)), stop, Device(1)):
             model = flatbuffer.read(whole)
             if choice.region is None or choice.region.count not in (2, 3, 8):
                 continue
@@ -106,10 +99,10 @@ def _numbers(region):
 
 
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_strips_take_less_memory_and_one_partition(quantize, eager, tmp_path):
+def test_strips_take_less_memory_and_one_partition(quantize, tmp_path):
     whole = _chain(quantize)
     (tmp_path / "whole.tflite").write_bytes(whole)
-    (tmp_path / "cut.tflite").write_bytes(strips.in_strips(whole, CACHE, [IMAGES[0]]))
+    (tmp_path / "cut.tflite").write_bytes(strips.in_strips(whole, DEVICE, [IMAGES[0]]))
     peaks = [order.peak(flatbuffer.read(path.read_bytes())) for path in sorted(tmp_path.iterdir())]
     assert peaks[0] < 0.5 * peaks[1]
     before, after = (keras_parc.inspect(tmp_path / f"{name}.tflite") for name in ("whole", "cut"))
@@ -118,11 +111,11 @@ def test_strips_take_less_memory_and_one_partition(quantize, eager, tmp_path):
 
 
 def test_maps_that_fit_stay_whole(exported):
-    assert strips.in_strips(exported(None), 2048, [IMAGES[0]]) == exported(None)
-    assert strips.in_strips(exported(None), 0, [IMAGES[0]]) == exported(None)
+    assert strips.in_strips(exported(None), Device(2048 << 10), [IMAGES[0]]) == exported(None)
+    assert strips.in_strips(exported(None), Device(0), [IMAGES[0]]) == exported(None)
 
 
-def test_a_cut_that_computes_something_else_is_not_made(eager, monkeypatch, caplog):
+def test_a_cut_that_computes_something_else_is_not_made(monkeypatch, caplog):
     real = File.needs
 
     def wrong(self, operator, rows):
@@ -137,7 +130,7 @@ def test_a_cut_that_computes_something_else_is_not_made(eager, monkeypatch, capl
 
     monkeypatch.setattr(File, "needs", wrong)
     whole = _chain()
-    assert strips.in_strips(whole, CACHE, [IMAGES[0]]) == whole
+    assert strips.in_strips(whole, DEVICE, [IMAGES[0]]) == whole
     assert "Strips of maps would change" in caplog.text
 
 
@@ -149,11 +142,11 @@ def test_all_rows_are_computed_once():
         assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
 
 
-def test_regions_of_a_large_model_keep_their_maps_in_the_cache(eager):
+def test_regions_of_a_large_model_keep_their_maps_in_the_cache():
     """And only the last result of a region leaves it."""
     model = flatbuffer.read(_chain())
     file = File(model)
-    regions = plan(file, 1024 * CACHE)
+    regions = plan(file, DEVICE)
     assert regions
     for region in regions:
         for operator in file.operators[region.first : region.stop]:

@@ -165,9 +165,21 @@ class File:
     def window(self, tensor: int, rows: Rows) -> int:
         """Add an operation that cuts rows out of a map; returns its result."""
         shape = (1, rows[1] - rows[0], *self.shape(tensor)[2:])
-        begin = flatbuffer.add_constant(self.model, "begin", np.int32([0, rows[0], 0, 0]))
-        size = flatbuffer.add_constant(self.model, "size", np.int32(shape))
-        return self._add(BUILTIN.SLICE, [tensor, begin, size], tensor, shape, rows[0])
+        corners = ([0, rows[0], 0, 0], [1, rows[1], *shape[2:]], [1, 1, 1, 1])
+        where = [
+            flatbuffer.add_constant(self.model, name, np.int32(values))
+            for name, values in zip(("begin", "end", "strides"), corners, strict=True)
+        ]
+        # XNNPACK has had it for longer than SLICE: since TensorFlow Lite 2.12 at least.
+        number = self._add(BUILTIN.STRIDED_SLICE, [tensor, *where], tensor, shape, rows[0])
+        self._give(flatbuffer.schema.StridedSliceOptionsT())
+        return number
+
+    def _give(self, options) -> None:
+        """Options for the operation that was added last."""
+        operator, name = self.graph.operators[-1], type(options).__name__.removesuffix("T")
+        operator.builtinOptions = options
+        operator.builtinOptionsType = getattr(flatbuffer.schema.BuiltinOptions, name)
 
     def join(self, tensor: int, parts: list[int]) -> None:
         """Add operations that make a map of its rows, in order."""
@@ -180,12 +192,11 @@ class File:
             return parts[0]
         shape = (1, sum(self.shape(each)[ROWS] for each in parts), *self.shape(tensor)[2:])
         number = self._add(BUILTIN.CONCATENATION, parts, tensor, shape, f"to_{shape[ROWS]}")
-        operator = self.graph.operators[-1]
-        operator.builtinOptions = flatbuffer.schema.ConcatenationOptionsT()
-        operator.builtinOptions.axis = ROWS
-        operator.builtinOptionsType = flatbuffer.schema.BuiltinOptions.ConcatenationOptions
+        options = flatbuffer.schema.ConcatenationOptionsT()
+        options.axis = ROWS
+        self._give(options)
         if last:
-            operator.outputs = np.int32([tensor])
+            self.graph.operators[-1].outputs = np.int32([tensor])
         return number
 
     def strip(self, operator, rows: Rows, inputs: dict[int, int]) -> int:
@@ -234,7 +245,7 @@ class File:
         """An operation whose result has the type and the quantization of another tensor."""
         source = self.graph.tensors[like]
         name = f"{source.name.decode()}_rows_{suffix}"
-        version = 1 if source.type == flatbuffer.TYPES["float32"] else 2  # of PAD and SLICE
+        version = 1 if source.type == flatbuffer.TYPES["float32"] else 2  # of PAD and STRIDED_SLICE
         (number,) = flatbuffer.append(self.model, kind, inputs, {name: shape}, source.type, version)
         self.graph.tensors[number].quantization = source.quantization
         return number

@@ -10,16 +10,30 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.flatbuffer import BUILTIN
 from keras_parc.lite.file.rows import JOINED, ROWS, File, Need, Rows
 
-# Times, in that of a byte that lies in the cache: of a byte that does not, a multiplication, an
-# operation. Only their ratios count; processors from the RK3288 to desktops are within 2 of them.
+# Times, in that of a byte that lies in the cache: of a byte that does not, and a multiplication.
 _FAR = 4.0
 _PRODUCT = 0.2  # of float32; of int8 a quarter
-_START = 800_000.0
-_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24)
+_COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 _LONGEST = 60  # operations in a region
 _LEAST_ROWS = 2  # of a strip of the result
-_MEMORY = (0.0, 0.3, 1.0, 3.0)  # what a byte of the arena beyond the cache may cost
-_SLOWER = 1.01  # than the fastest plan, for less memory
+_MEMORY = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0)  # what a byte of the arena beyond the cache may cost
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the plan depends on.
+
+    Args:
+        cache: Bytes of the cache that a core has to itself; 0: nothing is cut.
+        start: The time of starting an operation, in that of a byte that lies in the cache. Where
+            another cache lies behind this one, bytes outside are cheaper than the plan says, which
+            a larger figure makes up for.
+        slower: How much slower than the fastest plan one of less memory may be.
+    """
+
+    cache: int
+    start: float = 50_000.0
+    slower: float = 1.1
 
 
 @dataclass(frozen=True)
@@ -76,20 +90,20 @@ def _add(needed: dict[int, Rows], found: dict[int, Need]) -> None:
             needed[tensor] = min(first, each.rows[0]), max(stop, each.rows[1])
 
 
-def plan(file: File, cache: int) -> list[Region]:
+def plan(file: File, device: Device) -> list[Region]:
     """The regions that take the least time, and of those as fast the ones of the least memory.
 
     Args:
         file: The file.
-        cache: Bytes of the cache that a core has to itself.
+        device: What it is for.
 
     Returns:
         Regions in order that share no operation.
     """
-    choices = [list(_choices(file, stop, cache)) for stop in range(1, len(file.operators) + 1)]
-    plans = [_cheapest(choices, price, cache) for price in _MEMORY]
+    choices = [list(_choices(file, stop, device)) for stop in range(1, len(file.operators) + 1)]
+    plans = [_cheapest(choices, price, device.cache) for price in _MEMORY]
     fastest = min(sum(each.time for each in chosen) for chosen in plans)
-    quick = [p for p in plans if sum(each.time for each in p) <= _SLOWER * fastest]
+    quick = [p for p in plans if sum(each.time for each in p) <= device.slower * fastest]
     best = min(quick, key=lambda chosen: max((each.memory for each in chosen), default=0))
     return [each.region for each in best if each.region is not None]
 
@@ -112,11 +126,11 @@ def _cheapest(choices: list[list[_Choice]], price: float, cache: int) -> list[_C
     return chosen[::-1]
 
 
-def _choices(file: File, stop: int, cache: int) -> Iterator[_Choice]:
+def _choices(file: File, stop: int, device: Device) -> Iterator[_Choice]:
     """The last operation before `stop` as it is, and each region that ends with it."""
     operator = file.operators[stop - 1]
     touched = _bytes(file, {int(t): None for t in [*operator.inputs, *operator.outputs]})
-    time = _START + _products(file, operator) + _moved(touched, touched, cache)
+    time = device.start + _products(file, operator) + _moved(touched, touched, device.cache)
     yield _Choice(None, time, touched)
     if len(operator.outputs) != 1 or not file.is_map(int(operator.outputs[0])):
         return
@@ -124,12 +138,13 @@ def _choices(file: File, stop: int, cache: int) -> Iterator[_Choice]:
     height = file.shape(result)[ROWS]
     for count in _COUNTS:
         if height >= _LEAST_ROWS * count:
-            yield from _regions(file, stop, result, count, cache)
+            yield from _regions(file, stop, result, count, device)
 
 
-def _regions(file: File, stop: int, result: int, count: int, cache: int) -> Iterator[_Choice]:
+def _regions(file: File, stop: int, result: int, count: int, device: Device) -> Iterator[_Choice]:
     """Longer and longer regions, timed by a strip of the middle."""
     rows = strips_of(file.shape(result)[ROWS], count)[count // 2]
+    cache, start = device.cache, device.start
     needed, made, fixed, near, working, large = {result: rows}, set(), 0.0, 0.0, 0.0, False
     for number in reversed(range(max(0, stop - _LONGEST), stop)):
         operator = file.operators[number]
@@ -143,7 +158,7 @@ def _regions(file: File, stop: int, result: int, count: int, cache: int) -> Iter
         tensors = {x: each.rows for x, each in found.items()} | {output: needed[output]}
         touched = _bytes(file, tensors)
         share = (needed[output][1] - needed[output][0]) / file.shape(output)[ROWS]
-        fixed += _START + _products(file, operator) * share
+        fixed += start + _products(file, operator) * share
         near, working = near + touched, max(working, touched)
         large = large or _bytes(file, dict.fromkeys(tensors)) > cache
         entries = {x: rows for x, rows in needed.items() if x not in made}
@@ -151,10 +166,10 @@ def _regions(file: File, stop: int, result: int, count: int, cache: int) -> Iter
             continue
         whole = _bytes(file, dict.fromkeys(entries))
         part = _bytes(file, entries)
-        cut = _START + _moved(part, whole, cache) + part
+        cut = start + _moved(part, whole, cache) + part
         time = count * (fixed + _moved(near, working, cache) + cut)
         size, joins = _bytes(file, {result: None}), 1 if count <= JOINED else 2
-        time += joins * (_START + _moved(2 * size, 2 * size, cache))
+        time += joins * (start + _moved(2 * size, 2 * size, cache))
         yield _Choice(Region(number, stop, result, count), time, whole + working + 2 * size)
 
 

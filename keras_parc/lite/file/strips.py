@@ -12,43 +12,50 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.order import depth_first
 from keras_parc.lite.file.outputs import OpenFile
 from keras_parc.lite.file.rows import ROWS, File
-from keras_parc.lite.file.strip_plan import Region, demands, plan, strips_of
+from keras_parc.lite.file.strip_plan import Device, Region, demands, plan, strips_of
 
 log = logging.getLogger(__name__)
 
-# For each target, KiB of the cache that a core has to itself, or shares with few: desktops and
-# phones, and processors such as the RK3288 and those of Raspberry Pis.
-CACHE_KIB = {"litert": 2048, "portable": 1024}
+# What files are made for where nobody says it. Desktops and phones have a larger cache behind the
+# one of a core; the RK3288 has not, where most of a float32 model's time is that of memory.
+DEVICES = {"litert": Device(2048 << 10, 800_000.0, 1.01), "portable": Device(512 << 10)}
 
 
-def check_cache(cache_kib: int | None, target: str) -> int:
-    """The size that was asked for, or the target's.
+def device_for(target: str, cache_kib: int | None) -> Device:
+    """What a file is made for.
+
+    Args:
+        target: See `to_tflite`.
+        cache_kib: See `to_tflite`.
+
+    Raises:
+        ValueError: It is no size of a cache.
 
     Example:
-        >>> check_cache(None, "portable"), check_cache(0, "portable")
-        (1024, 0)
+        >>> device_for("litert", 512).cache
+        524288
     """
     if cache_kib is None:
-        return CACHE_KIB[target]
+        return DEVICES[target]
     if isinstance(cache_kib, bool) or not isinstance(cache_kib, int) or cache_kib < 0:
         raise ValueError(f"`cache_kib` must be a whole number from 0, got {cache_kib!r}.")
-    return cache_kib
+    return Device(cache_kib << 10)
 
 
-def in_strips(content: bytes, cache_kib: int, sample: Sequence[np.ndarray]) -> bytes:
+def in_strips(content: bytes, device: Device, sample: Sequence[np.ndarray]) -> bytes:
     """Run operations on maps that do not fit the cache in strips, where that is faster.
 
     Also orders the operations depth first, where that needs less memory.
 
     Args:
         content: The bytes of a file.
-        cache_kib: KiB of the cache that a core has to itself; 0: everything stays whole.
+        device: What it is for.
         sample: A value for each input, on which the result is compared.
 
     Returns:
         The bytes of a file that computes the same.
     """
-    changed = _in_strips(content, cache_kib)
+    changed = _in_strips(content, device)
     if changed != content:
         before, after = OpenFile(content)(sample), OpenFile(changed)(sample)
         if not all(map(_is_close, after, before)):
@@ -63,10 +70,10 @@ def _is_close(found: np.ndarray, expected: np.ndarray) -> bool:
     return np.allclose(found, expected, rtol=0, atol=1e-5 * largest, equal_nan=True)
 
 
-def _in_strips(content: bytes, cache_kib: int) -> bytes:
+def _in_strips(content: bytes, device: Device) -> bytes:
     model = flatbuffer.read(content)
     changed = depth_first(model)
-    regions = plan(File(model), 1024 * cache_kib) if cache_kib else []
+    regions = plan(File(model), device) if device.cache else []
     changed = cut(model, regions) or changed
     return flatbuffer.write(model) if changed else content
 
