@@ -20,6 +20,7 @@ from keras_parc.cli import (
     predict,
     presets,
     report,
+    serve,
     train,
 )
 from keras_parc.cli.console import import_module
@@ -78,6 +79,7 @@ app.command()(report.report)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command()(serve.serve)
 app.command()(benchmark.benchmark)
 app.command()(benchmark.benchmark_data)
 app.command("import")(import_.import_)
