@@ -159,12 +159,12 @@ function speak(text) {
 }
 
 function clear() {
-  for (const id of ["result", "head", "nothing", "task", "spoken"]) element(id).replaceChildren();
+  for (const id of ["result", "head", "nothing", "task", "spoken", "times"]) element(id).replaceChildren();
   overlay.width = 1;
   state.found = null;
 }
 
-const assumed = () => (state.model.said ? "" : "; the model does not say what it takes: RGB 0..255 is assumed");
+const assumed = () => (state.model.said ? "" : "The model does not say what it takes: RGB 0..255 is assumed.");
 
 async function lookAtPicture() {
   const { image } = state;
@@ -176,13 +176,15 @@ async function lookAtPicture() {
   const end = performance.now() + TIMED.milliseconds;
   for (let i = 0; i < TIMED.runs && (i === 0 || performance.now() < end); i++) await look(image);
   const times = state.times.length;
-  say(`${median(state.times).toFixed(1)} ms, median of ${times}${assumed()}`);
+  element("times").textContent = `${median(state.times).toFixed(1)} ms, median of ${times}`;
+  say(assumed());
 }
 
 async function choosePicture(blob) {
   stop();
   if (blob.type?.startsWith("video/")) return watch(() => blob);
   say("Reading the picture …");
+  element("times").textContent = "";
   const image = await readPicture(blob);
   [state.image, state.found] = [image, null];
   put(image);
@@ -198,15 +200,18 @@ async function choosePicture(blob) {
 async function watch(source) {
   stop();
   const turn = (state.live = performance.now());
-  document.body.classList.add("live");
+  say("Opening …");
+  turnTo("stop", "camera");
   const canvas = document.createElement("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
   try {
     const opened = await source();
     if (state.live !== turn) return opened.getTracks?.().forEach((track) => track.stop());
     await play(video, opened);
+    if (video.srcObject) element("switch").hidden = !(await hasSeveralCameras());
     await opening;
     if (!state.model) throw Error("Choose a model first");
+    say(assumed());
     let [last, rate] = [performance.now(), 0];
     while (state.live === turn) {
       await nextFrame(video);
@@ -224,7 +229,7 @@ async function watch(source) {
       const now = performance.now();
       rate = rate ? 0.9 * rate + (0.1 * 1000) / (now - last) : 1000 / (now - last);
       last = now;
-      say(`${rate.toFixed(0)} frames a second, ${median(state.times).toFixed(1)} ms the model alone${assumed()}`);
+      element("times").textContent = `${rate.toFixed(0)} FPS, model alone ${median(state.times).toFixed(1)} ms`;
     }
   } catch (error) {
     if (state.live !== turn) return;
@@ -235,8 +240,17 @@ async function watch(source) {
 
 function stop() {
   state.live = 0;
-  document.body.classList.remove("live");
+  turnTo("camera", "stop");
+  element("switch").hidden = true;
   release(video);
+}
+
+/** Show one button in the place of another, which may have the focus. */
+function turnTo(shown, hidden) {
+  const focused = document.activeElement === element(hidden);
+  element(shown).hidden = false;
+  element(hidden).hidden = true;
+  if (focused) element(shown).focus();
 }
 
 async function openTheCamera() {
@@ -281,9 +295,6 @@ function listen() {
     const [file] = event.dataTransfer.files;
     if (!file) return;
     (file.name.endsWith(".tflite") ? chooseFile(file) : choosePicture(file)).catch(wrong);
-  });
-  document.addEventListener("found", async () => {
-    if (video.srcObject) element("switch").hidden = !(await hasSeveralCameras());
   });
 }
 
