@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import urllib.parse
@@ -57,60 +56,7 @@ def shown(report):
 
 
 # A page around the page: a script of the test acts on it, and its answer goes to the test's server.
-WATCHER = """<!doctype html><iframe allow="camera" style="width: 900px; height: 700px"></iframe>
-<script type="module">
-const page = document.querySelector("iframe");
-const $ = (id) => page.contentDocument.getElementById(id);
-const until = async (test, what, milliseconds = 60000) => {{
-  for (const end = Date.now() + milliseconds; Date.now() < end; ) {{
-    const value = await test();
-    if (value) return value;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }}
-  throw Error(`waited in vain for ${{what}}; the page says: ${{$("status")?.textContent}}`);
-}};
-let last = null;
-const open = async (address) => {{
-  page.src = address;
-  await new Promise((resolve) => page.addEventListener("load", resolve, {{once: true}}));
-  page.contentDocument.addEventListener("found", ({{detail}}) => (last = detail));
-}};
-const failed = () => $("status").classList.contains("error");
-/** What is found next, or what is wrong. */
-const next = async () => {{
-  last = null;
-  await until(() => last || failed(), "a result");
-  return report();
-}};
-const report = () => {{
-  const [status, isolated] = [$("status").textContent, page.contentWindow.crossOriginIsolated];
-  if (!last) return {{status, isolated, failed: failed()}};
-  const {{found, image, labels}} = last;
-  const canvas = Object.assign(document.createElement("canvas"), {{width: image.width, height: image.height}});
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  const plain = Object.fromEntries(
-    Object.entries(found).map(([key, value]) => [key, ArrayBuffer.isView(value) ? Array.from(value) : value]));
-  const rows = [...$("result").children].map((row) => row.innerText);
-  return {{status, isolated, failed: failed(), found: plain, labels, rows, image: canvas.toDataURL("image/png")}};
-}};
-const put = (id, name, bytes) => {{
-  const files = new page.contentWindow.DataTransfer();
-  files.items.add(new page.contentWindow.File([bytes], name, {{type: name.endsWith(".webm") ? "video/webm" : ""}}));
-  return files;
-}};
-const choose = (id, name, bytes) => {{
-  $(id).files = put(id, name, bytes).files;
-  $(id).dispatchEvent(new page.contentWindow.Event("change"));
-}};
-let answer;
-try {{
-  await open("/index.html?{query}");
-  answer = await (async () => {{ {script} }})();
-}} catch (error) {{
-  answer = {{problem: String(error)}};
-}}
-await fetch("/report", {{method: "POST", body: JSON.stringify(answer)}});
-</script>"""
+AROUND = ROOT / "tests" / "device" / "around.html"
 LOOK = "return await next();"
 
 
@@ -126,8 +72,8 @@ class Handler(serve.Handler):
         if self.server.is_down and self.path != "/watch":
             self.close_connection = True
         elif self.path == "/watch":
-            page = WATCHER.format(query=self.server.query, script=self.server.script)
-            self.answer(page)
+            page = AROUND.read_text().replace("QUERY", self.server.query)
+            self.answer(page.replace("SCRIPT", self.server.script))
         elif self.path.startswith("/index.html") and self.server.prelude:
             page = (WEB / "index.html").read_text()
             self.answer(page.replace("<head>", f"<head><script>{self.server.prelude}</script>"))

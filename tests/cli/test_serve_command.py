@@ -146,7 +146,7 @@ def test_what_it_prints_and_serves_until_ctrl_c(run, npm, tmp_path):
             assert answer.read() == (run / "model_int8.tflite").read_bytes()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{found[1]}models/model.keras")
-        with pytest.raises(OSError, match="refused|unreachable"):
+        with pytest.raises(OSError, match=r"refused|unreachable"):
             socket.create_connection((serving.lan_address(), int(found[2])), 5)
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=30)

@@ -79,7 +79,7 @@ def server(tmp_path_factory):
 def browse(chromium, server, tmp_path):
     """Open the page with a model and an image, let a script act; return what it returns.
 
-    `script`: see `clients.WATCHER`. `prelude`: runs before the page. `flags`: of the browser.
+    `script`: see `around.html`. `prelude`: runs before the page. `flags`: of the browser.
     """
 
     def open_page(model=None, image=None, script=LOOK, prelude="", flags=()):

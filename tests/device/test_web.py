@@ -1,7 +1,5 @@
 """tflite/web in a headless Chromium: the same numbers as Python."""
 
-import urllib.request
-
 import numpy as np
 import pytest
 import tensorflow as tf

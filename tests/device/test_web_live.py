@@ -184,9 +184,9 @@ def test_what_the_user_does(browse, server, scene, detector_files):
         script="""
         const bytes = async (name) => await (await fetch(name)).arrayBuffer();
         await until(() => $("task").textContent, "the model");
-        const dropped = new page.contentWindow.DragEvent("drop",
-          {bubbles: true, cancelable: true, dataTransfer: put("picture", "scene.png", await bytes("/scene.png"))});
-        $("stage").dispatchEvent(dropped);
+        const dataTransfer = put("scene.png", await bytes("/scene.png"));
+        const drop = {bubbles: true, cancelable: true, dataTransfer};
+        $("stage").dispatchEvent(new page.contentWindow.DragEvent("drop", drop));
         const first = await next();
         $("threshold").value = "0.05";
         $("threshold").dispatchEvent(new page.contentWindow.Event("input"));
@@ -205,7 +205,8 @@ def test_what_the_user_does(browse, server, scene, detector_files):
         const wrong = $("status").textContent;
         const controls = [...page.contentDocument.querySelectorAll("button, input, select")].map(
           (each) => (each.labels?.[0] ?? each).textContent.trim().split("\\n")[0]);
-        return {first, low, single, float, named, nothing, wrong, controls, spoken: $("spoken").textContent};
+        const spoken = $("spoken").textContent;
+        return {first, low, single, float, named, nothing, wrong, controls, spoken};
         """,
     )
     objects = answer["first"]["found"]["objects"]
@@ -318,7 +319,8 @@ def test_offline_once_loaded(browse, server, scene, detector_files):
         last = null;
         await open(page.src);
         const again = await next();
-        await page.contentWindow.navigator.serviceWorker.getRegistration().then((each) => each.unregister());
+        const worker = await page.contentWindow.navigator.serviceWorker.getRegistration();
+        await worker.unregister();
         return {first, again};
         """,
     )
