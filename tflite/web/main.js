@@ -133,9 +133,10 @@ function list(rows) {
     const item = document.createElement("li");
     const name = Object.assign(document.createElement("span"), { className: "name", textContent: nameOf(label) });
     const value = Object.assign(document.createElement("span"), { className: "value", textContent: percent(share) });
-    const bar = Object.assign(document.createElement("span"), { className: "bar" });
+    const bar = Object.assign(document.createElement("span"), { className: `bar ${task}` });
     bar.style.setProperty("--share", share);
-    if (task !== "classification") bar.style.setProperty("--colour", colourOf(task, label));
+    const isPainted = task === "detection" || (task === "segmentation" && label); // not the background
+    if (isPainted) bar.style.setProperty("--colour", colourOf(task, label));
     item.append(name, value, bar);
     if (where) item.append(Object.assign(document.createElement("span"), { className: "unseen", textContent: where }));
     return item;
