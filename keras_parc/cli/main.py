@@ -17,6 +17,7 @@ from keras_parc.cli import (
     evaluate,
     export,
     import_,
+    package,
     predict,
     presets,
     report,
@@ -80,6 +81,7 @@ app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(serve.serve)
+app.command()(package.package)
 app.command()(benchmark.benchmark)
 app.command()(benchmark.benchmark_data)
 app.command("import")(import_.import_)

@@ -3,12 +3,12 @@
 import hashlib
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
 from keras_parc.device.tools.web import serve
+from keras_parc.support.files import new_folder
 from keras_parc.support.text import one_line
 from keras_parc.weights.cache import cache_folder
 
@@ -40,28 +40,18 @@ def libraries(console: Console) -> Path:
             "The page needs LiteRT.js, which npm gets once: install npm (sudo apt-get install npm, "
             "or https://nodejs.org), then run this again."
         )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        console.status("Getting LiteRT.js with npm, once"),
-        tempfile.TemporaryDirectory(dir=kept.parent, prefix=".page-") as temporary,
-    ):
+    shutil.rmtree(kept, ignore_errors=True)
+    with console.status("Getting LiteRT.js with npm, once"), new_folder(kept) as folder:
         for name in LISTS:
-            shutil.copy(PAGE / name, temporary)
+            shutil.copy(PAGE / name, folder)
         command = ["npm", "ci", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, check=False)
-        if done.returncode or not _complete(Path(temporary)):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode or not _complete(folder):
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
             first = next((line for line in said if "error" in line.lower()), "no reason given")
             raise RuntimeError(f"npm cannot get LiteRT.js, which the page needs: {one_line(first)}")
-        shutil.rmtree(kept, ignore_errors=True)
-        Path(temporary, "node_modules").rename(_made(kept) / "node_modules")
     return kept
 
 
 def _complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in serve.LIBRARIES)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
