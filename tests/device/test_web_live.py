@@ -326,3 +326,53 @@ def test_offline_once_loaded(browse, server, scene, detector_files):
     )
     assert answer["again"]["found"]["objects"] == answer["first"]["found"]["objects"]
     assert answer["again"]["isolated"]  # threads, offline too
+
+
+GPU_FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+GPU_FLAGS += ["--enable-features=Vulkan"]  # a GPU in software
+ON_BOTH = """
+const cpu = await next();
+$("processor").value = "gpu";
+$("processor").dispatchEvent(new page.contentWindow.Event("change"));
+const gpu = await next();
+await until(() => $("times").textContent.includes("median"), "the end");
+return {cpu, gpu, status: $("status").textContent, offered: !$("processor-row").hidden};
+"""
+
+
+@pytest.mark.parametrize("quantize", [None, "float16"])
+@pytest.mark.parametrize("task", ["classification", "detection", "raw detection", "segmentation"])
+def test_the_gpu_gives_what_the_cpu_gives(browse, server, scene, quantize, task):
+    """Within half precision; what it does not take is named."""
+    options = {}
+    if task == "classification":
+        model = keras_parc.ParCNetTiny(input_shape=(64, 64, 3), classes=3)
+        metadata = keras_parc.Metadata(labels=["a", "b", "c"])
+    elif task == "segmentation":
+        model, metadata = masks.segmenter(), masks.METADATA
+    else:
+        (model, _), metadata = squares.detector(), squares.METADATA
+        options["postprocess"] = keras_parc.Postprocess(raw=task.startswith("raw"))
+    path = server.folder / "gpu.tflite"
+    keras_parc.to_tflite(model, path, quantize=quantize, metadata=metadata, **options)
+    answer = browse(path.name, scene.name, script=ON_BOTH, flags=GPU_FLAGS)
+    if not answer["offered"]:
+        pytest.skip("this Chromium has no GPU in software (--use-webgpu-adapter=swiftshader)")
+    assert not answer["gpu"]["failed"], answer["gpu"]["status"]
+    cpu, gpu = answer["cpu"]["found"], answer["gpu"]["found"]
+    if task == "classification":
+        np.testing.assert_allclose(gpu["scores"], cpu["scores"], atol=2e-3)
+    elif task == "segmentation":
+        assert (np.array(gpu["map"]) == np.array(cpu["map"])).mean() >= 0.99
+    else:
+        sure = [[each for each in one["objects"] if each["score"] >= 0.3] for one in (cpu, gpu)]
+        assert len(sure[0]) > 0
+        for ours, theirs in zip(*sure, strict=True):
+            assert ours["label"] == theirs["label"]
+            assert ours["score"] == pytest.approx(theirs["score"], abs=5e-3)
+            np.testing.assert_allclose(ours["box"], theirs["box"], atol=1 / SIDE)
+    if task == "detection":
+        left = "Not taken by the GPU, so on the CPU: TFLite_Detection_PostProcess"
+        assert answer["status"].startswith(left)
+    else:
+        assert answer["status"] == ""

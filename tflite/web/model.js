@@ -1,5 +1,5 @@
 // A .tflite as a function of an image: which task it is for, and what it finds.
-import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+import { loadAndCompile, loadLiteRt, supportsFeature, Tensor, unloadLiteRt } from "@litertjs/core";
 import { decoded, finished } from "./detection.js";
 import { classMap, encoded, probabilities, resized } from "./image.js";
 import { readMetadata } from "./metadata.js";
@@ -13,37 +13,81 @@ const ROLES = {
 };
 // A class map is computed at the image's size, of photographs at no more than this many pixels a side.
 const LONGEST = 1024;
-let runtime;
+const UNSUPPORTED = "not supported by GPU delegate"; // before the names of operations, in what LiteRT.js logs
+let runtime = null; // what is loaded: {kind, ready}
+let leftOut = []; // of the model that was compiled last
 
 /** Whether threads can be had: browsers give shared memory to isolated pages, see serve.py. */
 export const hasThreads = () => self.crossOriginIsolated === true;
 
+/** Whether the browser offers a GPU. */
+export const hasGpu = async () => Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+
 /**
- * Open a file. `threads`: of the CPU.
- * Returns {task, classes, height, width, labels, said, run, delete}; `run(image)` takes an ImageData
- * and returns what was found, by task, and the `milliseconds` of the model alone:
- * classification {scores}, detection {objects}, segmentation {map, width, height}.
+ * Open a file. `threads`: of the CPU; `gpu`: run on it what it takes.
+ * Returns {task, classes, height, width, labels, said, left, run, delete}; `run(image)` takes an
+ * ImageData and returns what was found, by task, and the `milliseconds` of the model alone:
+ * classification {scores}, detection {objects}, segmentation {map, width, height}. `left`: the names
+ * of operations that the GPU left to the CPU.
  */
-export async function openModel(bytes, { threads }) {
+export async function openModel(bytes, { threads, gpu }) {
   const magic = String.fromCharCode(...bytes.slice(4, 8));
   if (magic !== "TFL3") throw Error("this is not a .tflite file (no TFL3 at its bytes 4 to 8)");
   const metadata = await readMetadata(bytes);
-  runtime ??= loadLiteRt(new URL("node_modules/@litertjs/core/wasm/", document.baseURI).href, {
-    threads: hasThreads(),
-  });
-  await runtime.catch((error) => {
-    runtime = undefined;
-    throw Error(`LiteRT.js does not start in this browser (${error.message}): try a newer one`);
-  });
-  const options = { accelerator: "wasm", cpuOptions: { numThreads: threads } };
+  await load(gpu);
+  const options = { accelerator: gpu ? "webgpu" : "wasm", cpuOptions: { numThreads: threads } };
+  const left = (leftOut = []);
   const compiled = await loadAndCompile(bytes, options).catch((error) => {
-    throw Error(`LiteRT.js cannot run this file (${error.message})`);
+    const place = gpu ? ` on the GPU${left.length ? `, which does not take ${left.join(", ")}` : ""}` : "";
+    throw Error(`LiteRT.js cannot run this file${place} (${error.message})`);
   });
   try {
-    return { ...described(compiled, metadata), delete: () => compiled.delete() };
+    return { ...described(compiled, metadata), left, delete: () => compiled.delete() };
   } catch (error) {
     compiled.delete();
     throw error;
+  }
+}
+
+/** Load LiteRT.js in the form that is wanted: a GPU shares a model with the CPU in one of its own. */
+async function load(gpu) {
+  const jspi = gpu && (await supportsFeature("jspi"));
+  const kind = jspi ? "jspi" : hasThreads() ? "threads" : "plain";
+  if (runtime?.kind === kind) return runtime.ready;
+  if (runtime) unloadLiteRt(); // after the last model of it was deleted
+  const folder = new URL("node_modules/@litertjs/core/wasm/", document.baseURI).href;
+  const ready = listening(() => loadLiteRt(folder, { jspi, threads: kind === "threads" })).catch((error) => {
+    runtime = null;
+    throw Error(`LiteRT.js does not start in this browser (${error.message}): try a newer one`);
+  });
+  runtime = { kind, ready };
+  return ready;
+}
+
+/** Load LiteRT.js so that `hear` gets what it will log: it keeps the console's methods that it finds. */
+async function listening(loading) {
+  const methods = ["log", "info", "warn", "error", "debug"];
+  const before = methods.map((method) => console[method]);
+  methods.forEach((method, i) => {
+    console[method] = (...words) => {
+      String(words[0]).split("\n").forEach(hear);
+      before[i].apply(console, words);
+    };
+  });
+  try {
+    return await loading();
+  } finally {
+    methods.forEach((method, i) => (console[method] = before[i]));
+  }
+}
+
+/** Of a line of the log: a list of operations begins, names one, or ends. */
+function hear(line) {
+  if (line.includes(UNSUPPORTED)) leftOut.isOpen = true;
+  else if (/\boperations? will run/.test(line)) leftOut.isOpen = false;
+  else if (leftOut.isOpen) {
+    const name = line.match(/^(?:CUSTOM )?(\w+)/)?.[1];
+    if (name && !leftOut.includes(name)) leftOut.push(name);
   }
 }
 
