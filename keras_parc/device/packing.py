@@ -22,12 +22,8 @@ from keras_parc.training.train import open_data
 
 TOOLS = Path(device.__file__).parent / "tools"
 SCRIPTS = ("run.py", "model_file.py", "paint.py", "benchmark.py")
-SETUP = (
-    "setup.sh",
-    "python.sh",
-    "run_arm",
-    "icount.c",
-)  # of the folder with Python and the runtime
+# Of the folder with Python and the runtime.
+SETUP = ("setup.sh", "python.sh", "run_arm", "icount.c")
 ARMV7 = "2.12.0"  # of tflite-runtime: the last with XNNPACK there
 
 WEB = """\

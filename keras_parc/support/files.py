@@ -42,8 +42,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise PermissionError(errno.EACCES, "The folder cannot be written", str(path.parent))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "There is a folder of that name", str(path))
-    # The ending is kept, since writers choose the format by it (".weights.h5" has two parts).
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -77,13 +76,18 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"There is something in {str(path)!r} already: give another folder.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = _temporary(path)
     try:
         temporary.mkdir()
         yield temporary
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A free name; the ending is kept, by which writers choose the format (".weights.h5")."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, str]]:
