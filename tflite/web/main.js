@@ -62,7 +62,9 @@ function ready() {
 
 async function chooseServed(name) {
   try {
-    const answer = await fetch(`models/${encodeURIComponent(name)}`);
+    const answer = await fetch(`models/${encodeURIComponent(name)}`).catch(() => {
+      throw Error(`The model ${name} cannot be had: is the server still running?`);
+    });
     if (!answer.ok) throw Error(`There is no model ${name} here`);
     state.bytes = new Uint8Array(await answer.arrayBuffer());
   } catch (error) {
@@ -112,7 +114,7 @@ function put(image) {
 
 const isShown = ({ score }) => score >= Number(element("threshold").value);
 
-/** The rows of the list: {label, share, extra}. */
+/** The rows of the list: {label, share}, and of objects `where`, for who cannot see the box. */
 function rowsOf({ scores, objects, map }) {
   if (scores) {
     const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a]).slice(0, SHOWN);
