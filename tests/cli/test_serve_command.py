@@ -153,7 +153,9 @@ def test_what_it_prints_and_serves_until_ctrl_c(run, npm, tmp_path):
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection((address, int(found[2])), 5)
             process.send_signal(signal.SIGINT)
-            printed, errors = process.communicate(timeout=30)
+            # Not communicate(), which loses what readline() has read ahead.
+            printed, errors = process.stdout.read(), process.stderr.read()
+            process.wait(30)
         finally:
             process.kill()
     assert sorted(names) == ["model_float32.tflite", "model_int8.tflite"]
