@@ -36,6 +36,4 @@ def package(
     folder = make(model, device, out)
     files = [each for each in folder.rglob("*") if each.is_file()]
     size = sum(each.stat().st_size for each in files) / 1e6
-    print(
-        printable(f"{folder}: {len(files)} files, {size:.1f} MB. {folder / 'README.md'} goes on.")
-    )
+    print(printable(f"{folder}: {len(files)} files, {size:.1f} MB; README.md in it says how."))
