@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "keras_parc"
 # From the ground up. `visualize` is one file; experiments/ and tflite/ lie outside the package.
 ROOMS = (
     *("support", "layers", "weights", "models", "visualize", "data", "lite"),
-    *("tasks", "training", "report", "cli"),
+    *("tasks", "training", "report", "device", "cli"),
 )
 FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 500  # a file is read in one sitting: about 400

@@ -48,8 +48,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     made["api/command.md"] = command()
     made |= paper()
     for name, source in COPIES.items():
-        # Links from the root of the repository into the folder of this site.
-        made[name] = (ROOT / source).read_text().replace("](docs/", "](")
+        # Links from the root of the repository, and from a folder, into the folder of this site.
+        text = (ROOT / source).read_text()
+        made[name] = text.replace("](../docs/", "](").replace("](docs/", "](")
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
 

@@ -78,12 +78,13 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
+def choice(kind: str, names: type[StrEnum] | Sequence[str], *flags: str, **options):
     """A `typer.Option` of a fixed set of values; the error names the nearest one and all others.
 
     Args:
         kind: What is chosen, for the error: "There is no KIND 'x'."
         names: The values.
+        *flags: The names of the option; none: that of the argument.
         **options: Of `typer.Option`.
     """
     known = [str(name) for name in names]
@@ -93,7 +94,7 @@ def choice(kind: str, names: type[StrEnum] | Sequence[str], **options):
             raise typer.BadParameter(unknown_name(kind, text, known))
         return text.lower()
 
-    return typer.Option(parser=parse, metavar="|".join(known), **options)
+    return typer.Option(*flags, parser=parse, metavar="|".join(known), **options)
 
 
 InputRangeOption = Annotated[

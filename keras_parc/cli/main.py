@@ -17,9 +17,11 @@ from keras_parc.cli import (
     evaluate,
     export,
     import_,
+    package,
     predict,
     presets,
     report,
+    serve,
     train,
 )
 from keras_parc.cli.console import import_module
@@ -78,6 +80,8 @@ app.command()(report.report)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
+app.command()(serve.serve)
+app.command()(package.package)
 app.command()(benchmark.benchmark)
 app.command()(benchmark.benchmark_data)
 app.command("import")(import_.import_)

@@ -17,13 +17,17 @@ from keras_parc.training.origin import read_origin
 CALIBRATION_IMAGES = 200
 
 
-def export_run(run: Run, source, console: Console) -> dict[str, Path]:
+def export_run(
+    run: Run, source, console: Console, folder: Path | None = None, target: str = "litert"
+) -> dict[str, Path]:
     """Write the float32 and the int8 file of a finished run, with labels, licence and crop.
 
     Args:
         run: The run.
         source: Its data set, opened.
         console: Where to print.
+        folder: Where to write; None: into the run.
+        target: The runtime that they are for, as for `keras_parc.to_tflite`.
 
     Returns:
         The files by number format.
@@ -40,16 +44,18 @@ def export_run(run: Run, source, console: Console) -> dict[str, Path]:
         licence=origin.licence if origin else "",
     )
     images = calibration_of(run, source)
+    files = {name: (folder or run.folder) / f"model_{name}.tflite" for name in FORMATS}
     with console.status("Exporting to .tflite"), conversion_process():
-        for name in FORMATS:
+        for name, path in files.items():
             to_tflite(
                 run.model,
-                run.folder / f"model_{name}.tflite",
+                path,
                 quantize=None if name == "float32" else name,
                 calibration=images if name == "int8" else None,
                 metadata=metadata,
+                target=target,
             )
-    return run.tflite
+    return files
 
 
 def calibration_of(run: Run, source) -> list[np.ndarray]:

@@ -1,9 +1,10 @@
-"""Writing files so that a half-written one never bears the final name; CSV files by rows."""
+"""Files and folders of which a half-written one never bears the final name; CSV files by rows."""
 
 import contextlib
 import csv
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,13 +42,52 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise PermissionError(errno.EACCES, "The folder cannot be written", str(path.parent))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "There is a folder of that name", str(path))
-    # The ending is kept, since writers choose the format by it (".weights.h5" has two parts).
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; rename it to `path` when the block ends well.
+
+    Args:
+        path: The folder wanted. The one it is in is made if need be.
+
+    Yields:
+        An empty folder, to be filled in the block. After an error it is removed.
+
+    Raises:
+        FileExistsError: There is something of that name that is not an empty folder.
+        OSError: The folder cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "photos"
+        >>> with new_folder(target) as temporary:
+        ...     _ = (temporary / "notes.txt").write_text("done")
+        >>> [each.name for each in target.iterdir()]
+        ['notes.txt']
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"There is something in {str(path)!r} already: give another folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A free name; the ending is kept, by which writers choose the format (".weights.h5")."""
+    return path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
 
 
 def read_rows(path: str | os.PathLike) -> list[dict[str, str]]:

@@ -3,8 +3,6 @@
 Where one cannot be had, its tests skip and say why.
 """
 
-import functools
-import http.server
 import shutil
 import subprocess
 import sys
@@ -17,11 +15,13 @@ from clients import (
     CANNOT_BE_HAD,
     EMULATION,
     ENVIRONMENTS,
+    LOOK,
     MEDIAPIPE,
     TARGETS,
     WEB,
     Handler,
     command,
+    serve,
 )
 from session_folders import user_environment
 
@@ -68,8 +68,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    handler = functools.partial(Handler, directory=str(WEB))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with serve.Server(("127.0.0.1", 0), {}, handler=Handler) as server:
         server.folder = tmp_path_factory.mktemp("web")
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
@@ -78,16 +77,24 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def browse(chromium, server, tmp_path):
-    """Open the page with a model and an image; return what it shows."""
+    """Open the page with a model and an image, let a script act; return what it returns.
 
-    def open_page(model, image):
+    `script`: see `around.html`. `prelude`: runs before the page. `flags`: of the browser.
+    """
+
+    def open_page(model=None, image=None, script=LOOK, prelude="", flags=()):
         server.report, server.answered = [], threading.Event()
-        query = urllib.parse.urlencode({"model": model, "image": image})
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        flags.append("--disable-dev-shm-usage")
-        address = f"http://127.0.0.1:{server.server_port}/watch?{query}"
+        query = {"model": model, "image": image}
+        server.query = urllib.parse.urlencode({k: v for k, v in query.items() if v})
+        server.script, server.prelude, server.is_down = script, prelude, False
+        address = f"http://127.0.0.1:{server.server_port}/watch"
         browser = subprocess.Popen(
-            [chromium, *flags, f"--user-data-dir={tmp_path / 'profile'}", address],
+            [
+                *(chromium, "--headless", "--no-sandbox", "--no-first-run"),
+                *("--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"),
+                *(flags or ["--disable-gpu"]),
+                address,
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -96,6 +103,8 @@ def browse(chromium, server, tmp_path):
         finally:
             browser.terminate()
             browser.wait(20)
-        return server.report[0]
+        (report,) = server.report
+        assert "problem" not in report, report["problem"]
+        return report
 
     return open_page

@@ -1,9 +1,10 @@
 """tflite/web/serve.py: which files it serves and to whom, and what it says of a wrong port."""
 
-import functools
+import contextlib
 import http.client
-import http.server
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,36 +17,32 @@ from clients import WEB, serve
 LITERT = "node_modules/@litertjs/core/"
 
 
+@contextlib.contextmanager
+def running(models, libraries=serve.FOLDER, **options):
+    with serve.open_server(0, models, libraries, **options) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The page's folder: its files, the user's beside it, and what is nobody's business."""
-    outside = tmp_path_factory.mktemp("outside") / "secret.png"
-    outside.write_text("secret")
-    folder = tmp_path_factory.mktemp("page")
-    (folder / LITERT / "wasm").mkdir(parents=True)
-    (folder / "folder.png").mkdir()
-    for name in (
-        *("index.html", "main.js", "model.tflite", "Cat 1.JPG", "linked.png"),
-        *(".hidden.png", "serve.py", "package.json", f"{LITERT}README.md"),
-        *(f"{LITERT}wasm/litert_wasm_internal.wasm", "folder.png/inside.png"),
-    ):
+    """Two models and the page's libraries, and what is nobody's business."""
+    folder = tmp_path_factory.mktemp("served")
+    for name in ("large.tflite", "Small 1.tflite", "other.tflite", "cat.png"):
         (folder / name).write_text(name)
-    (folder / "inside.png").symlink_to(folder / "linked.png")
-    (folder / "outside.png").symlink_to(outside)
+    for name in (*serve.LIBRARIES, f"{LITERT}README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "large.tflite").write_bytes(bytes(2_000_000))
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(folder):
-    class Quiet(serve.Handler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    models = serve.by_name([folder / "large.tflite", folder / "Small 1.tflite"])
+    with running(models, str(folder)) as server:
         yield server
-        server.shutdown()
 
 
 def ask(server, path, method="GET", host=None):
@@ -64,53 +61,51 @@ def ask(server, path, method="GET", host=None):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "content"),
+    ("path", "kind"),
     [
-        ("/", "text/html", b"index.html"),
-        ("/index.html?model=model.tflite", "text/html", b"index.html"),
-        ("/main.js", "text/javascript", b"main.js"),
-        ("/model.tflite", "application/octet-stream", b"model.tflite"),
-        ("/Cat%201.JPG", "image/jpeg", b"Cat 1.JPG"),
-        ("/inside.png", "image/png", b"linked.png"),
-        (f"/{LITERT}wasm/litert_wasm_internal.wasm", "application/wasm", None),
+        ("/", "text/html"),
+        ("/index.html?model=large.tflite", "text/html"),
+        ("/main.js", "text/javascript"),
+        ("/style.css", "text/css"),
+        ("/icon.svg", "image/svg+xml"),
+        ("/manifest.webmanifest", "application/manifest+json"),
+        ("/models.json", "application/json"),
+        ("/models/Small%201.tflite", "application/octet-stream"),
+        (f"/{LITERT}wasm/litert_wasm_internal.wasm", "application/wasm"),
     ],
 )
-def test_the_page_and_what_it_shows(server, path, kind, content):
+def test_the_page_and_its_models(server, path, kind):
     answer, body = ask(server, path)
     assert (answer.status, answer.headers["Content-Type"]) == (200, kind)
+    assert len(body) == int(answer.headers["Content-Length"]) > 0
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-    assert content in (None, body)
+    assert answer.headers["Cache-Control"] == "no-cache"  # a model made anew is seen
     answer, body = ask(server, path, "HEAD")
     assert (answer.status, body) == (200, b"")
+
+
+def test_the_smallest_model_is_the_first(server):
+    assert json.loads(ask(server, "/models.json")[1]) == [
+        {"name": "Small 1.tflite", "megabytes": 0.0},
+        {"name": "large.tflite", "megabytes": 2.0},
+    ]
+    assert ask(server, "/models/Small%201.tflite")[1] == b"Small 1.tflite"
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        *("/serve.py", "/package.json", f"/{LITERT}README.md", "/.hidden.png", "/nothing.png"),
-        *(
-            "/node_modules/",
-            "/node_modules",
-            "/folder.png",
-            "/folder.png/",
-            "/folder.png/inside.png",
-        ),
-        *("/outside.png", "/../outside/secret.png", "/..%2foutside0%2fsecret.png"),
-        *(
-            "/./main.js",
-            "/x/../main.js",
-            "//etc/passwd.png",
-            "/%2fetc/passwd",
-            "/a%00.png",
-            "//[.png",
-        ),
+        *("/serve.py", "/package.json", f"/{LITERT}README.md", "/cat.png", "/other.tflite"),
+        *("/node_modules/", "/node_modules", "/models/", "/models", "/models/other.tflite"),
+        *("/models/../large.tflite", "/large.tflite", "/models/%2fetc/passwd"),
+        *("/./main.js", "/x/../main.js", "//etc/passwd", "/%2fetc/passwd", "/a%00.png", "//[.png"),
     ],
 )
 def test_nothing_else_is_served(server, path):
     answer, body = ask(server, path)
     assert answer.status == 404
-    assert b"secret" not in body
+    assert b"tflite" not in body
 
 
 def test_other_methods_are_not_known(server):
@@ -134,25 +129,34 @@ def test_a_page_of_another_host_reads_nothing(server):
         assert (answer.status, b"main.js" in body) == (421, False)
 
 
+def test_the_name_of_this_machine_in_its_network(folder):
+    with running({}, str(folder), hosts=(*serve.HOSTS, "192.0.2.7")) as server:
+        port = server.server_port
+        assert ask(server, "/main.js", host=f"192.0.2.7:{port}")[0].status == 200
+        assert ask(server, "/main.js", host=f"192.0.2.8:{port}")[0].status == 421
+
+
 def test_all_that_the_page_names_is_served():
-    """The files of the repository, by their names in each other."""
-    names = {"main.js", "image.js", "metadata.js"}
-    text = "".join((WEB / name).read_text() for name in ("index.html", "main.js"))
-    assert all(f'"{name}"' in text or f'"./{name}"' in text for name in names)
-    libraries = {
-        line.split('"./')[1].split('"')[0] for line in text.splitlines() if '"./node' in line
-    }
-    assert len(libraries) == 2
-    assert names | libraries | {"index.html"} <= serve.FILES
+    """The files of the repository, by their names in each other; and none that nobody names."""
+    named = {"index.html"}
+    for name in serve.PAGE:
+        text = (WEB / name).read_text()
+        named |= set(re.findall(r"""["'](?:\./)?([\w.]+\.(?:js|css|svg|webmanifest))["']""", text))
+        named |= set(re.findall(r'"\./(node_modules[\w/@.-]+\.js)"', text))
+    assert named - set(serve.LIBRARIES) == set(serve.PAGE)
+    assert len(named & set(serve.LIBRARIES)) == 2
+    assert {path.name for path in WEB.iterdir() if path.suffix not in (".json", ".py")} - {
+        ".gitignore",
+        "node_modules",
+        "__pycache__",
+    } == set(serve.PAGE)
 
 
-def test_wrong_ports(folder, monkeypatch, capsys):
-    monkeypatch.setattr(serve, "FOLDER", str(folder))
+def test_wrong_arguments(capsys, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert serve.main(["--port", str(port)]) == 2
-    expected = f"error: port {port} is taken: give another (--port)\n"
-    assert capsys.readouterr() == ("", expected)
+        with pytest.raises(OSError, match=rf"^port {port} is taken: give another \(--port\)$"):
+            serve.open_server(port, {})
     for text in ("65536", "-1", "many"):
         with pytest.raises(SystemExit) as stopped:
             serve.main([f"--port={text}"])
@@ -160,10 +164,17 @@ def test_wrong_ports(folder, monkeypatch, capsys):
     assert "expected 1 to 65535" in capsys.readouterr().err
 
 
-def test_without_litert(tmp_path, monkeypatch, capsys):
+def test_alone_without_models_or_litert(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(serve, "FOLDER", str(folder))
+    assert serve.main([str(folder / "cat.png")]) == 2
+    assert capsys.readouterr().err == f"error: expected a .tflite file, got {folder / 'cat.png'}\n"
     monkeypatch.setattr(serve, "FOLDER", str(tmp_path))
     assert serve.main([]) == 2
     assert "run npm ci there" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(serve, "FOLDER", str(folder))
+        assert serve.main(["--port", str(taken.getsockname()[1])]) == 2
+    assert "is taken: give another (--port)" in capsys.readouterr().err
 
 
 def test_ctrl_c(folder):

@@ -1,6 +1,7 @@
-// Read TFLite metadata: what images the model takes, and the labels.
+// Read TFLite metadata: what images the model takes, the labels, a detector's anchors.
 // A flatbuffer table starts with the distance back to its vtable; the vtable lists where each field
-// lies. Field numbers: tensorflow/lite/schema/schema.fbs and metadata_schema.fbs.
+// lies. Field numbers: tensorflow/lite/schema/schema.fbs, metadata_schema.fbs, and
+// object_detector_metadata_schema.fbs of MediaPipe.
 
 const NORMALIZATION = 1;
 const STORED = 0;
@@ -33,9 +34,20 @@ class Flatbuffer {
     return [start + 4, this.view.getUint32(start, true)];
   }
 
+  /** The table in a field, or null. */
+  table(table, number) {
+    const field = this.field(table, number);
+    return field ? this.follow(field) : null;
+  }
+
   tables(table, number) {
     const [start, length] = this.span(table, number);
     return Array.from({ length }, (_, i) => this.follow(start + 4 * i));
+  }
+
+  float(table, number) {
+    const field = this.field(table, number);
+    return field ? this.view.getFloat32(field, true) : 0;
   }
 
   floats(table, number) {
@@ -47,32 +59,52 @@ class Flatbuffer {
     const [start, length] = this.span(table, number);
     return this.bytes.subarray(start, start + length);
   }
+
+  text(table, number) {
+    return new TextDecoder().decode(this.part(table, number));
+  }
 }
 
 function entryOf(bytes, name) {
   const model = new Flatbuffer(bytes);
   const buffers = model.tables(model.root, 4);
   for (const entry of model.tables(model.root, 6)) {
-    if (new TextDecoder().decode(model.part(entry, 0)) !== name) continue;
+    if (model.text(entry, 0) !== name) continue;
     const field = model.field(entry, 1);
     return model.part(buffers[field ? model.view.getUint32(field, true) : 0], 0).slice();
   }
   return null;
 }
 
-function normalization(bytes) {
+// What the metadata say of the first input, of the outputs and of a detector's anchors.
+function described(bytes) {
   const data = entryOf(bytes, "TFLITE_METADATA");
-  if (data) {
-    const file = new Flatbuffer(data);
-    const subgraph = file.tables(file.root, 3)[0];
-    for (const unit of file.tables(file.tables(subgraph, 2)[0], 4)) {
-      const kind = file.field(unit, 0);
-      if (!kind || data[kind] !== NORMALIZATION) continue;
-      const options = file.follow(file.field(unit, 1));
-      return { mean: file.floats(options, 0), std: file.floats(options, 1) };
-    }
+  if (!data) return {};
+  const file = new Flatbuffer(data);
+  const subgraph = file.tables(file.root, 3)[0];
+  const found = { outputNames: file.tables(subgraph, 3).map((each) => file.text(each, 0)) };
+  const input = file.tables(subgraph, 2)[0];
+  for (const unit of input ? file.tables(input, 4) : []) {
+    const kind = file.field(unit, 0);
+    if (!kind || data[kind] !== NORMALIZATION) continue;
+    const options = file.table(unit, 1);
+    found.mean = file.floats(options, 0);
+    found.std = file.floats(options, 1);
   }
-  return {};
+  const custom = file.tables(subgraph, 9).find((each) => file.text(each, 0) === "DETECTOR_METADATA");
+  if (custom) found.decoding = decoding(file.part(custom, 1).slice());
+  return found;
+}
+
+// How boxes are made of deltas: `anchors`, four numbers each (centre y, x, height, width), and what
+// the deltas are divided by, in that order.
+function decoding(bytes) {
+  const file = new Flatbuffer(bytes);
+  const [ssd, options] = [file.table(file.root, 1), file.table(file.root, 2)];
+  const fixed = ssd && file.table(ssd, 0);
+  if (!fixed || !options) return undefined;
+  const anchors = file.tables(fixed, 0).flatMap((each) => [1, 0, 3, 2].map((i) => file.float(each, i)));
+  return { anchors: Float32Array.from(anchors), scales: [7, 6, 9, 8].map((i) => file.float(options, i)) };
 }
 
 // What keras_parc records: mean and std of the three channels, their order, the crop.
@@ -108,10 +140,17 @@ async function packedLabels(bytes) {
   return (await new Response(stream).text()).replace(/\r?\n$/, "").split(/\r?\n/);
 }
 
-/** What a .tflite says about itself: {mean, std, channels, crop, labels}, and whether it `said` mean. */
+/**
+ * What a .tflite says about itself: {mean, std, channels, crop, labels, outputNames, decoding}, and
+ * whether it `said` mean.
+ */
 export async function readMetadata(bytes) {
-  const record = recorded(bytes);
-  const found = { ...normalization(bytes), ...record };
-  const said = "mean" in ("crop" in record ? record : found);
-  return { ...DEFAULT, ...found, said, labels: await packedLabels(bytes) };
+  try {
+    const record = recorded(bytes);
+    const found = { ...described(bytes), ...record };
+    const said = "mean" in ("crop" in record ? record : found);
+    return { ...DEFAULT, outputNames: [], ...found, said, labels: await packedLabels(bytes) };
+  } catch (error) {
+    throw Error(`the metadata in the file are damaged (${error.message}): export the model again`);
+  }
 }

@@ -1,34 +1,52 @@
 #!/usr/bin/env python3
-"""Serve the page to the browsers of this machine: python serve.py [--port 8000].
+"""Serve the page to the browsers of this machine: python serve.py [MODEL...] [--port 8000].
 
-Serves the page's own files, and models and images that lie beside it. Sets what `python -m
-http.server` does not: the headers that allow threads in WebAssembly, and the types of JavaScript
-modules and WebAssembly on systems that have them wrong.
+Serves the page's own files and the models, by default those of the folder models beside it, and
+nothing else. Sets what `python -m http.server` does not: the headers that allow threads in
+WebAssembly, and the types of JavaScript modules and WebAssembly on systems that have them wrong.
 """
 
 import argparse
 import errno
-import functools
+import glob
 import http.server
+import json
 import os
 import sys
 import urllib.parse
 from typing import ClassVar
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
+PAGE = (
+    *("index.html", "style.css", "icon.svg", "manifest.webmanifest", "sw.js", "main.js"),
+    *("model.js", "metadata.js", "image.js", "detection.js", "overlay.js", "sources.js"),
+)
 LITERT = "node_modules/@litertjs"
-FILES = {
-    *("index.html", "main.js", "image.js", "metadata.js"),
+LIBRARIES = (
     *(f"{LITERT}/core/dist/index.js", f"{LITERT}/wasm-utils/dist/index.js"),
     *(
         f"{LITERT}/core/wasm/litert_wasm_{kind}internal.{ending}"
         for kind in ("", "compat_", "jspi_", "threaded_")
         for ending in ("js", "wasm")
     ),
-}
-# What the page may be asked to show, if it lies beside it.
-SHOWN = (".tflite", ".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+)
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
+LISTING = "models.json"
+MODELS = "models/"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """The page and models.
+
+    `models`: paths of files by the names that they are served under. `libraries`: the folder that
+    holds node_modules. `hosts`: names that a browser may call this server by.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address, models, libraries=FOLDER, hosts=HOSTS, handler=None):
+        self.models, self.libraries, self.hosts = models, libraries, hosts
+        super().__init__(address, handler or Handler)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -37,7 +55,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     extensions_map: ClassVar = {
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
+        ".json": "application/json",
+        ".svg": "image/svg+xml",
         ".wasm": "application/wasm",
+        ".webmanifest": "application/manifest+json",
     }
 
     def parse_request(self):
@@ -45,32 +66,68 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if not super().parse_request():
             return False
         name, _, port = self.headers.get("Host", "").lower().rpartition(":")
-        if name in HOSTS and port == str(self.server.server_port):
+        if name in self.server.hosts and port == str(self.server.server_port):
             return True
-        self.send_error(421, "expected the address that serve.py printed")
+        self.send_error(421, "expected the address that was printed")
         return False
+
+    def send_head(self):
+        """Answer with the list of models, or with a file."""
+        if self.path.partition("?")[0] != "/" + LISTING:
+            return super().send_head()
+        content = listing(self.server.models).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+        return None
 
     def translate_path(self, path):
         """The file of an address; "", which is no file, for what is not served."""
         name = urllib.parse.unquote(path.partition("?")[0])[1:] or "index.html"
-        file = os.path.join(self.directory, name)
-        if name in FILES:
-            return file
-        if name.startswith(".") or not name.isprintable() or not name.lower().endswith(SHOWN):
-            return ""
-        # The names of folders in the address and links lead elsewhere.
-        folder = os.path.join(os.path.realpath(self.directory), "")
-        is_beside = os.path.dirname(name) == "" and os.path.realpath(file).startswith(folder)
-        return file if is_beside and os.path.isfile(file) else ""
+        if name in PAGE:
+            return os.path.join(FOLDER, name)
+        if name in LIBRARIES:
+            return os.path.join(self.server.libraries, name)
+        if name.startswith(MODELS):
+            return str(self.server.models.get(name[len(MODELS) :], ""))
+        return ""
 
     def end_headers(self):
-        """Add the isolation headers to every answer."""
+        """Add the isolation headers to every answer, and that a browser asks whether it is new."""
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
+    def log_message(self, *arguments):
+        """Nothing: the page says what goes wrong."""
 
-def port(text):
+
+def listing(models):
+    """What the page asks for first: the models that it can choose from, as JSON."""
+    sizes = ((name, os.path.getsize(path)) for name, path in models.items())
+    return json.dumps([{"name": name, "megabytes": round(size / 1e6, 1)} for name, size in sizes])
+
+
+def by_name(paths):
+    """Models by the names they are served under, the smallest first, which the page opens with."""
+    return {os.path.basename(path): path for path in sorted(map(str, paths), key=os.path.getsize)}
+
+
+def open_server(port, models, libraries=FOLDER, hosts=HOSTS, address="127.0.0.1"):
+    """A `Server` at a port, 0: a free one; OSError says in one line why it cannot be had."""
+    try:
+        return Server((address, port), models, libraries, hosts)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        problem = "is taken" if taken else f"cannot be had ({error.strerror})"
+        raise OSError(f"port {port} {problem}: give another (--port)") from error
+
+
+def port_number(text):
     """A number of a port, for argparse."""
     number = int(text)
     if not 0 <= number <= 65535:
@@ -81,22 +138,27 @@ def port(text):
 def main(arguments=None):
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=port, default=8000, help="(8000)")
+    parser.add_argument("model", nargs="*", help="(those in the folder models)")
+    parser.add_argument("--port", type=port_number, default=8000, help="(8000)")
     args = parser.parse_args(arguments)
+    problem = None
+    for path in args.model:
+        if not (path.endswith(".tflite") and os.path.isfile(path)):
+            problem = f"expected a .tflite file, got {path}"
     if not os.path.isdir(os.path.join(FOLDER, LITERT, "core")):
-        print(f"error: expected node_modules in {FOLDER}: run npm ci there", file=sys.stderr)
+        problem = f"expected node_modules in {FOLDER}: run npm ci there"
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
         return 2
-    handler = functools.partial(Handler, directory=FOLDER)
+    models = by_name(args.model or glob.glob(os.path.join(FOLDER, MODELS, "*.tflite")))
     try:
-        with http.server.ThreadingHTTPServer(("127.0.0.1", args.port), handler) as server:
+        with open_server(args.port, models) as server:
             print(f"http://127.0.0.1:{server.server_port}/", flush=True)
             server.serve_forever()
     except KeyboardInterrupt:
         print("stopped")
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        problem = "is taken" if taken else f"cannot be had ({error.strerror})"
-        print(f"error: port {args.port} {problem}: give another (--port)", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
