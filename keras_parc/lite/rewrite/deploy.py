@@ -42,7 +42,10 @@ JOINING = (
 # Applied one after the other, each until it changes nothing more; the last ones to the forms of
 # circular convolutions.
 STEPS = (
-    (convnets.drop_reshape, linear.dense_as_convolution, activation.expand_hard),
+    (
+        *(convnets.drop_reshape, linear.dense_as_convolution),
+        *(activation.expand_hard_sigmoid, activation.expand_hard_swish),
+    ),
     (*FOLDING, *JOINING, channels.fold_permutation),
     (segmentation.crop_unseen_taps, segmentation.part_spread),
     (linear.scale_back_through_product, *FOLDING),
@@ -55,6 +58,9 @@ LAST_STEPS = (
     (kernels.split_long_kernel,),
 )
 RULES = tuple(dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS) for rule in rules))
+
+# What a target has an operation for.
+NOT_FOR = {"npu": (activation.expand_hard_swish, kernels.split_long_kernel)}
 
 
 def deploy(
@@ -80,7 +86,8 @@ def deploy(
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
         target: "litert" for current LiteRT, "portable" for runtimes that do not run int8 matrix
-            products well (tflite-runtime up to 2.14, ARMv7).
+            products well (tflite-runtime up to 2.14, ARMv7), "npu" for Arm's Ethos-U, which runs
+            int8 alone.
         input_shape: Shapes of inputs that are no images, see `to_tflite`.
         strict: The result is compared with the model on random inputs. What would make it differ
             by more than 1e-4 of the largest output stays as it is, and is named in the log; with
@@ -159,7 +166,7 @@ def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) 
 
     Args:
         graph: What `import_model` returns.
-        target: "litert" or "portable", see `deploy`.
+        target: See `deploy`.
         without: Rules that are not applied, of `RULES`.
 
     Example:
@@ -171,6 +178,7 @@ def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) 
         >>> [node.op for node in graph.nodes()]
         [input, conv]
     """
+    without = (*without, *NOT_FOR.get(target, ()))
     for rules in STEPS:
         apply_everywhere(graph, *(rule for rule in rules if rule not in without))
     forms.lower_circulars(graph, target)

@@ -24,7 +24,13 @@ instructions a tap for 4 values. An addition costs 10 instructions, in int8 12. 
 ParC-Net-S at 256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and
 711 / 500; on ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB
 is slow.
+
+What Vela 5.2 estimates for NPUs is in `experiments/results/npu_forms.csv`: a kernel that goes round
+twice takes .6 to .9 of the time of one over the map beside itself, wherever its 2n - 1 taps fit in
+the 64 that an NPU has in hardware; circulant products take 3 to 20 times as long.
 """
+
+import functools
 
 import numpy as np
 
@@ -42,14 +48,16 @@ from keras_parc.lite.rewrite.operations import (
 )
 
 # For each target, the shortest length of each form, longest first. "portable" is for runtimes whose
-# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
+# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7), "npu" for Arm's Ethos-U.
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
     "portable": ((10, "halving"), (1, "depthwise")),
+    "npu": ((33, "whole"), (1, "periodic")),
 }
 AXES = ("height", "width")
 # XNNPACK has depthwise kernels of 9 and of 25 taps; longer ones run ten times slower.
 MAX_TAPS = 9
+NPU_TAPS = 64  # a side of a kernel that an Ethos-U has in hardware
 MIN_HALVED = 10
 
 
@@ -95,10 +103,7 @@ def _lower(node: Node, target: str) -> Node:
         own = np.zeros(node.channels)
         if axis == rest[-1] and bias.ndim == 1:
             own, bias = bias, own
-        if form_of(len(kernel), target) == "halving":
-            x = _halved(x, kernel, axis, own, node.name)
-        else:
-            x = _depthwise(x, x, kernel, axis, own, node.name)
+        x = CONVOLUTIONS[form_of(len(kernel), target)](x, kernel, axis, own, node.name)
     return affine(x, 1.0, bias, f"{node.name}_shift") if np.any(bias) else x
 
 
@@ -146,7 +151,7 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     """
     n = len(kernel)
     if n < MIN_HALVED or n % 2:
-        return _depthwise(x, x, kernel, axis, bias, name)
+        return _doubled(x, kernel, axis, bias, name)
     m = n // 2
     a, b = (window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
 
@@ -162,8 +167,25 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     return _join(halves, axis, f"{name}_{axis}_{n}")
 
 
-def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
-    """Depthwise convolutions of at most `MAX_TAPS` taps over the input and `after` it, summed.
+def _periodic(x: Node, kernel, axis: str, bias, name: str) -> Node:
+    """One depthwise convolution of 2n - 1 taps over the map with n - 1 zeros on either side.
+
+    The kernel goes round twice, so that every value of the map meets every tap once, and nothing
+    is copied.
+    """
+    taps = np.concatenate([kernel[1:], kernel])
+    return _convolution(x, taps, axis, bias, x.shape, f"{name}_{axis}_{len(kernel)}", "same")
+
+
+def _doubled(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
+    """Depthwise convolutions over the map and the map again."""
+    return _depthwise(x, x, kernel, axis, bias, name, max_taps)
+
+
+def _depthwise(
+    x: Node, after: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS
+) -> Node:
+    """Depthwise convolutions of at most `max_taps` taps over the input and `after` it, summed.
 
     A convolution of n taps over 2n values returns n + 1 values. With a zero as last tap it returns
     n, so that nothing must be cut off; and 8 taps become 9, for which XNNPACK has a kernel.
@@ -171,25 +193,34 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
     n, channels = kernel.shape
     name = f"{name}_{axis}_{n}"
     tiled = _join([x, after], axis, f"{name}_tiled")
-    if n % MAX_TAPS:
+    if n % max_taps:
         kernel = np.concatenate([kernel, np.zeros((1, channels))])
     total = None
-    for start in range(0, len(kernel), MAX_TAPS):
-        taps = kernel[start : start + MAX_TAPS]
+    for start in range(0, len(kernel), max_taps):
+        taps = kernel[start : start + max_taps]
         source = tiled
         if len(taps) <= n:
             source = window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
-        taps = taps[:, None] if axis == "height" else taps[None]
-        attrs = {
-            "kernel": taps[..., None],
-            "bias": np.zeros(channels) if start else bias,
-            "strides": (1, 1),
-            "padding": "valid",
-            "dilation": (1, 1),
-        }
-        part = Node(DEPTHWISE, [source], x.shape, f"{name}_{start}", attrs)
+        own = np.zeros(channels) if start else bias
+        part = _convolution(source, taps, axis, own, x.shape, f"{name}_{start}", "valid")
         total = part if total is None else Node(ADD, [total, part], x.shape, part.name + "_sum")
     return total
+
+
+def _convolution(x: Node, taps, axis: str, bias, shape, name: str, padding: str) -> Node:
+    taps = taps[:, None] if axis == "height" else taps[None]
+    attrs = {"kernel": taps[..., None], "bias": bias, "padding": padding}
+    attrs |= {"strides": (1, 1), "dilation": (1, 1)}
+    return Node(DEPTHWISE, [x], shape, name, attrs)
+
+
+# The forms that are convolutions, one axis after the other.
+CONVOLUTIONS = {
+    "depthwise": _doubled,
+    "whole": functools.partial(_doubled, max_taps=NPU_TAPS),
+    "halving": _halved,
+    "periodic": _periodic,
+}
 
 
 def window(x: Node, axis: str, start: int, length: int, name: str) -> Node:

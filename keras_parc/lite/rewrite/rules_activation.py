@@ -15,18 +15,32 @@ from keras_parc.lite.rewrite.operations import (
 )
 
 
-def expand_hard(graph: Graph, node: Node, consumers) -> bool:
-    """hard-sigmoid becomes relu6(x + 3) * 1/6, hard-swish that times x.
+def expand_hard_sigmoid(graph: Graph, node: Node, consumers) -> bool:
+    """hard-sigmoid becomes relu6(x + 3) * 1/6.
 
     The rules of `rules_linear` carry 1/6 into the next convolution and, where x is read once, 3
     into the bias before.
     """
-    if node.op is not ACTIVATION or node["function"] not in (HARD_SIGMOID, HARD_SILU):
+    if node.op is not ACTIVATION or node["function"] is not HARD_SIGMOID:
+        return False
+    graph.replace(node, _sixth(_gate(node), node))
+    return True
+
+
+def expand_hard_swish(graph: Graph, node: Node, consumers) -> bool:
+    """hard-swish becomes x * relu6(x + 3) * 1/6, likewise. An NPU has it as one table."""
+    if node.op is not ACTIVATION or node["function"] is not HARD_SILU:
         return False
     x = node.inputs[0]
-    shifted = affine(x, 1.0, 3.0, f"{node.name}_plus_3")
-    gate = Node(ACTIVATION, [shifted], x.shape, f"{node.name}_relu6", {"function": RELU6})
-    if node["function"] is HARD_SILU:
-        gate = Node(MULTIPLY, [x, gate], x.shape, node.name)
-    graph.replace(node, affine(gate, np.full(x.channels, 1 / 6), 0.0, f"{node.name}_sixth"))
+    graph.replace(node, _sixth(Node(MULTIPLY, [x, _gate(node)], x.shape, node.name), node))
     return True
+
+
+def _gate(node: Node) -> Node:
+    x = node.inputs[0]
+    shifted = affine(x, 1.0, 3.0, f"{node.name}_plus_3")
+    return Node(ACTIVATION, [shifted], x.shape, f"{node.name}_relu6", {"function": RELU6})
+
+
+def _sixth(x: Node, node: Node) -> Node:
+    return affine(x, np.full(x.channels, 1 / 6), 0.0, f"{node.name}_sixth")
