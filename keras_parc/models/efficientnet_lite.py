@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from keras_parc.layers.batch_norm import BatchNormalization
 from keras_parc.layers.blocks import Tensor, fan_out
 from keras_parc.models.classifier import image_classifier
 from keras_parc.models.inputs import InputScale
