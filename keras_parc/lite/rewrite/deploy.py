@@ -12,6 +12,7 @@ from keras_parc.lite.rewrite import rules_channels as channels
 from keras_parc.lite.rewrite import rules_convnets as convnets
 from keras_parc.lite.rewrite import rules_kernels as kernels
 from keras_parc.lite.rewrite import rules_linear as linear
+from keras_parc.lite.rewrite import rules_npu as npu
 from keras_parc.lite.rewrite import rules_parc as parc
 from keras_parc.lite.rewrite import rules_segmentation as segmentation
 from keras_parc.lite.rewrite.checked import Left, Reference, checked, random_samples
@@ -57,11 +58,14 @@ LAST_STEPS = (
     (convnets.activate_parts,),
     (kernels.split_long_kernel,),
 )
-RULES = tuple(dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS) for rule in rules))
-
-# What a target has an operation for.
+# Of one target alone, after all others; and what a target needs no rule for.
+ONLY_FOR = {"npu": (npu.normalize_by_convolutions,)}
 NOT_FOR = {"npu": (activation.expand_hard_swish, kernels.split_long_kernel)}
-
+RULES = tuple(
+    dict.fromkeys(
+        rule for rules in (*STEPS, *LAST_STEPS, *ONLY_FOR.values()) for rule in rules
+    )
+)
 
 def deploy(
     model: keras.Model,
@@ -182,5 +186,5 @@ def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) 
     for rules in STEPS:
         apply_everywhere(graph, *(rule for rule in rules if rule not in without))
     forms.lower_circulars(graph, target)
-    for rules in LAST_STEPS:
+    for rules in (*LAST_STEPS, ONLY_FOR.get(target, ())):
         apply_everywhere(graph, *(rule for rule in rules if rule not in without))
