@@ -59,7 +59,7 @@ LAST_STEPS = (
     (kernels.split_long_kernel,),
 )
 # Of one target alone, after all others; and what a target needs no rule for.
-ONLY_FOR = {"npu": (npu.normalize_by_convolutions,)}
+ONLY_FOR = {"npu": (npu.normalize_by_convolutions, npu.part_transpose)}
 NOT_FOR = {"npu": (activation.expand_hard_swish, kernels.split_long_kernel)}
 RULES = tuple(
     dict.fromkeys(

@@ -1,9 +1,23 @@
 """Rules for an NPU alone, which has int8 convolutions, products and tables, and little else."""
 
+import itertools
+import math
+
 import numpy as np
 
 from keras_parc.lite.rewrite.graph import Graph, Node
-from keras_parc.lite.rewrite.operations import DENSE, MULTIPLY, NORMALIZE, RSQRT, SUBTRACT
+from keras_parc.lite.rewrite.operations import (
+    DENSE,
+    MULTIPLY,
+    NORMALIZE,
+    RESHAPE,
+    RSQRT,
+    SUBTRACT,
+    TRANSPOSE,
+)
+
+# Of the product of all sides but two, the batch counting as one, where more than three are not 1.
+LARGEST = 1 << 16
 
 
 def normalize_by_convolutions(graph: Graph, node: Node, consumers) -> bool:
@@ -23,3 +37,34 @@ def normalize_by_convolutions(graph: Graph, node: Node, consumers) -> bool:
     factor = Node(RSQRT, [variance], pixel, f"{node.name}_factor")
     graph.replace(node, Node(MULTIPLY, [centred, factor], node.shape, node.name))
     return True
+
+
+def part_transpose(graph: Graph, node: Node, consumers) -> bool:
+    """A large transpose of many axes, such as MobileViT's unfolding, moves one axis at a time.
+
+    What is in its place already goes into the batch; what it moves past is one axis, as is the rest.
+    """
+    if node.op is not TRANSPOSE or not _too_large(node.inputs[0].shape):
+        return False
+    x, order = node.inputs[0], list(range(1, len(node.shape) + 1))
+    sides = dict(zip(order, x.shape, strict=True))
+    moves = []
+    for place, axis in enumerate(node["axes"]):
+        before = order.index(axis)
+        if before != place:
+            groups = (order[place:before], [axis], order[before + 1 :])
+            moves.append([math.prod(sides[each] for each in group) for group in groups])
+            order.insert(place, order.pop(before))
+    if len(moves) < 2:
+        return False
+    for number, (skipped, side, rest) in enumerate(moves):
+        name = f"{node.name}_{number}"
+        x = Node(RESHAPE, [x], (skipped, side, rest), f"{name}_cut")
+        x = Node(TRANSPOSE, [x], (side, skipped, rest), name, {"axes": (2, 1, 3)})
+    graph.replace(node, Node(RESHAPE, [x], node.shape, node.name))
+    return True
+
+
+def _too_large(shape: tuple[int, ...]) -> bool:
+    products = map(math.prod, itertools.combinations((1, *shape), len(shape) - 1))
+    return math.prod(shape[:-3]) > 1 and max(products) > LARGEST
