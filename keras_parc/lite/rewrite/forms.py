@@ -142,7 +142,7 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
     return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
 
 
-def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
+def halved(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
     """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
 
     For x = (a, b): a circular convolution of a + b, halved again, and one of a - b in which the
@@ -151,7 +151,7 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     """
     n = len(kernel)
     if n < MIN_HALVED or n % 2:
-        return _doubled(x, kernel, axis, bias, name)
+        return doubled(x, kernel, axis, bias, name, max_taps)
     m = n // 2
     a, b = (window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
 
@@ -161,8 +161,9 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     total, difference = combine(ADD, a, b, "total"), combine(SUBTRACT, a, b, "difference")
     negative = combine(SUBTRACT, b, a, "negative")
     plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
-    even = _halved(total, plus, axis, bias, name)
-    odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
+    even = halved(total, plus, axis, bias, name, max_taps)
+    zeros = np.zeros_like(bias)
+    odd = _depthwise(difference, negative, minus, axis, zeros, f"{name}_odd", max_taps)
     halves = [combine(ADD, even, odd, "first"), combine(SUBTRACT, even, odd, "second")]
     return _join(halves, axis, f"{name}_{axis}_{n}")
 
@@ -177,14 +178,12 @@ def _periodic(x: Node, kernel, axis: str, bias, name: str) -> Node:
     return _convolution(x, taps, axis, bias, x.shape, f"{name}_{axis}_{len(kernel)}", "same")
 
 
-def _doubled(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
-    """Depthwise convolutions over the map and the map again."""
+def doubled(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
+    """Depthwise convolutions of at most `max_taps` taps over the map and the map again, summed."""
     return _depthwise(x, x, kernel, axis, bias, name, max_taps)
 
 
-def _depthwise(
-    x: Node, after: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS
-) -> Node:
+def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str, max_taps: int) -> Node:
     """Depthwise convolutions of at most `max_taps` taps over the input and `after` it, summed.
 
     A convolution of n taps over 2n values returns n + 1 values. With a zero as last tap it returns
@@ -216,9 +215,9 @@ def _convolution(x: Node, taps, axis: str, bias, shape, name: str, padding: str)
 
 # The forms that are convolutions, one axis after the other.
 CONVOLUTIONS = {
-    "depthwise": _doubled,
-    "whole": functools.partial(_doubled, max_taps=NPU_TAPS),
-    "halving": _halved,
+    "depthwise": doubled,
+    "whole": functools.partial(doubled, max_taps=NPU_TAPS),
+    "halving": halved,
     "periodic": _periodic,
 }
 
