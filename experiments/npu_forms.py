@@ -33,9 +33,8 @@ MAPS = (
 )
 # Those of the table, and what else could be one.
 FORMS = {
-    **dict.fromkeys(("circulant", "depthwise", "halving", "whole", "periodic")),
+    **dict.fromkeys(("circulant", *forms.CONVOLUTIONS)),
     "depthwise_25": functools.partial(forms.doubled, max_taps=25),
-    "halving_64": functools.partial(forms.halved, max_taps=forms.NPU_TAPS),
 }
 
 
@@ -90,6 +89,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, required=True, help="the file to write")
     args = parser.parse_args()
     vela, rows = tool.find_vela(args.vela), []
+    version = tool.version(vela)
     with tempfile.TemporaryDirectory() as folder:
         for side, channels, form, path in track(list(files(Path(folder))), "estimating"):
             for npu in tool.NPUS:
@@ -103,7 +103,7 @@ def main() -> None:
                         "npu": npu,
                         "kilocycles": round(cycles(operations) / 1e3, 1),
                         "sram_kib": round(float(totals["sram_memory_used"])),
-                        "vela": tool.version(vela),
+                        "vela": version,
                     }
                 )
     args.csv.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from model_file import ToolError, check_is_file
+from model_file import ToolError, check_model
 
 # The system and the memory that Vela's own Arm/vela.ini describes for each.
 NPUS = {
@@ -74,7 +74,7 @@ def compiled(path, npu, vela, folder):
 
 
 def estimate(path, npu, vela):
-    """A row of `COLUMNS`."""
+    """A row of `COLUMNS` but the last."""
     with tempfile.TemporaryDirectory() as folder:
         totals, operations = compiled(path, npu, vela, folder)
     left = [each["Original Operator"].strip() for each in operations if _on_cpu(each)]
@@ -91,7 +91,6 @@ def estimate(path, npu, vela):
         "cpu": " ".join(sorted(set(left))),
         "system": system,
         "memory": memory,
-        "vela": version(vela),
     }
 
 
@@ -120,18 +119,19 @@ def main(arguments=None):
     rows, refused = [], []
     try:
         vela = find_vela(args.vela)
+        facts = {"vela": version(vela)}
         for path in args.model:
-            check_is_file(path, "model")
+            check_model(path)
         width = max(len(Path(path).name) for path in args.model)
         print(f"{'model':{width}}  {'npu':13}  est. ms  SRAM KiB  DRAM KiB  on the CPU")
         for path in args.model:
             for npu in args.npu:
                 try:
-                    row = estimate(path, npu, vela)
+                    row = {**estimate(path, npu, vela), **facts}
                 except ToolError as error:
                     print(f"error: {error}", file=sys.stderr)
                     refused.append(path)
-                    continue
+                    break
                 rows.append(row)
                 print(
                     f"{row['model']:{width}}  {npu:13}  {row['ms']:7.2f}  {row['sram_kib']:8} "

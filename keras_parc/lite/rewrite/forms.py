@@ -25,9 +25,11 @@ ParC-Net-S at 256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm
 711 / 500; on ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB
 is slow.
 
-What Vela 5.2 estimates for NPUs is in `experiments/results/npu_forms.csv`: a kernel that goes round
-twice takes .6 to .9 of the time of one over the map beside itself, wherever its 2n - 1 taps fit in
-the 64 that an NPU has in hardware; circulant products take 3 to 20 times as long.
+What Vela 5.2 estimates for Ethos-U NPUs is in `experiments/results/npu_forms.csv`. Where the
+2n - 1 taps of a kernel that goes round twice fit in the 64 that the hardware has, it takes .4 (7x7)
+to .94 (32x32) of one of n taps over the map and the map again; circulant products take 5 to 30
+times as long. Only a U85 would rather have halves, of 64 taps at most: .9 at 28 and 32, .6 at 40,
+where a U55 and a U65 take 1.7 as long for it. At 64 it is best on two of the three.
 """
 
 import functools
@@ -52,7 +54,7 @@ from keras_parc.lite.rewrite.operations import (
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
     "portable": ((10, "halving"), (1, "depthwise")),
-    "npu": ((33, "whole"), (1, "periodic")),
+    "npu": ((64, "halving_64"), (33, "whole"), (1, "periodic")),
 }
 AXES = ("height", "width")
 # XNNPACK has depthwise kernels of 9 and of 25 taps; longer ones run ten times slower.
@@ -218,6 +220,7 @@ CONVOLUTIONS = {
     "depthwise": doubled,
     "whole": functools.partial(doubled, max_taps=NPU_TAPS),
     "halving": halved,
+    "halving_64": functools.partial(halved, max_taps=NPU_TAPS),
     "periodic": _periodic,
 }
 
