@@ -24,7 +24,7 @@ from keras_parc.lite.rewrite import forms
 from keras_parc.support.files import add_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tflite"))
-import npu as tool  # noqa: E402
+import npu as tool
 
 # Side and channels: ParC-Net at 224, 256, 320 and 512, and the ConvNets with ParC.
 MAPS = (

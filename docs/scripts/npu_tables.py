@@ -36,8 +36,9 @@ def models() -> str:
                 _left(each),
             ]
         )
-    head = ["model", "side", "export", *(f"{npu}, ms" for npu in NPUS.values())]
-    return table(head + ["SRAM on the U55, MiB", "operations on the CPU"], rows)
+    times = [f"{npu}, ms" for npu in NPUS.values()]
+    last = ["SRAM on the U55, MiB", "operations on the CPU"]
+    return table(["model", "side", "export", *times, *last], rows)
 
 
 def _parts(name: str) -> tuple[str, str, str]:

@@ -127,7 +127,9 @@ def to_tflite(
     check_target(target)
     if target == "npu" and quantize != "int8":
         if quantize is not None:
-            raise ValueError(f"An NPU runs int8 alone: `quantize` must be 'int8', got {quantize!r}.")
+            raise ValueError(
+                f"An NPU runs int8 alone: `quantize` must be 'int8', got {quantize!r}."
+            )
         log.warning("No NPU runs a float32 file: for one that it does, pass quantize='int8'.")
     if io is None:
         io = "int8" if target == "npu" and quantize == "int8" else "float32"

@@ -49,7 +49,7 @@ def quantized(
     calibration, held_out = _split(images)
     # An NPU runs all of an int8 file, its last softmax too.
     integer = target == "npu" and io != "float32"
-    ends_float = ends_float or converted.softmax and not integer
+    ends_float = ends_float or (converted.softmax and not integer)
     types = (io, "float32" if ends_float else "int8" if converted.softmax else io)
     found = int8.quantize(converted.content, calibration, *types, method, target=target)
     closeness = measured(converted, found, held_out or images[:HELD_OUT], bool(held_out))

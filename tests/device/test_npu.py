@@ -61,9 +61,7 @@ def by_reference_kernels(path, inputs):
     """Raw outputs, one operation after the other."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(
-        str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF
-    )
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     interpreter.allocate_tensors()
     (first,), (last,) = interpreter.get_input_details(), interpreter.get_output_details()
     found = []

@@ -19,9 +19,7 @@ _BACK = ("ADD", "MEAN", "MUL", "SUB")
 _ROUNDS = 3  # what stays float32 can leave a neighbour outside
 
 
-def float_operations(
-    file: TracedFile, ranged: Container[int], islands: bool = True
-) -> list[str]:
+def float_operations(file: TracedFile, ranged: Container[int], islands: bool = True) -> list[str]:
     """Names of the results of the operations that stay float32 for every runtime.
 
     Args:

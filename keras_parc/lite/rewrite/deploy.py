@@ -62,10 +62,9 @@ LAST_STEPS = (
 ONLY_FOR = {"npu": (npu.normalize_by_convolutions, npu.part_transpose)}
 NOT_FOR = {"npu": (activation.expand_hard_swish, kernels.split_long_kernel)}
 RULES = tuple(
-    dict.fromkeys(
-        rule for rules in (*STEPS, *LAST_STEPS, *ONLY_FOR.values()) for rule in rules
-    )
+    dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS, *ONLY_FOR.values()) for rule in rules)
 )
+
 
 def deploy(
     model: keras.Model,

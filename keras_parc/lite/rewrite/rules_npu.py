@@ -40,7 +40,7 @@ def normalize_by_convolutions(graph: Graph, node: Node, consumers) -> bool:
 def part_transpose(graph: Graph, node: Node, consumers) -> bool:
     """A transpose of many axes, such as MobileViT's unfolding, moves one axis at a time.
 
-    What is in its place already goes into the batch; what it moves past is one axis, as is the rest.
+    What is in its place already goes into the batch; what it moves past is one axis, the rest too.
     An Ethos-U55 leaves large transposes of many axes to the CPU, and TFLite Micro refuses all.
     """
     if node.op is not TRANSPOSE or len(node.shape) < MAX_SIDES:
