@@ -9,15 +9,15 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all mutations benchmark benchmark-heads benchmark-train export-zoo paper \
-  test-torch test-runtimes test-arm test-web test-mediapipe runtimes lint format readme docs \
-  notebooks lock clean
+  test-torch test-runtimes test-arm test-web test-mediapipe test-npu benchmark-npu runtimes lint \
+  format readme docs notebooks lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/keras-parc train digit_scenes/small --out report
 
 # All that guards correctness.
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not arm and not web and not mediapipe"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not arm and not web and not mediapipe and not npu"
 
 # That, and the notebooks, the guides, the demonstrations, every model at every size, and JAX.
 test-all: $(VENV)/.installed lint
@@ -34,9 +34,10 @@ test-torch: $(VENV)/.installed
 	KERAS_BACKEND=torch $(BIN)/python -m pytest $(PARALLEL) -m any_backend
 
 # .tflite files on every other runtime; a test says why it skips where one cannot be had.
-# .ci/packages.txt has the Debian packages. The three parts: test-arm, test-web, test-mediapipe.
+# .ci/packages.txt has the Debian packages. The four parts: test-arm, test-web, test-mediapipe,
+# test-npu.
 test-runtimes: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "arm or web or mediapipe"
+	$(BIN)/python -m pytest -m "arm or web or mediapipe or npu"
 
 # Emulated ARM and tflite-runtime 2.14; puts foreign packages into .arm/, as a plain user.
 test-arm: $(VENV)/.installed
@@ -77,6 +78,19 @@ benchmark-heads: $(VENV)/.installed
 	tflite/emulation/setup.sh .arm armv7x
 	$(BIN)/python tflite/emulation/compare.py $(HEADS)/*_portable_*.tflite --targets armv7x \
 	  --rel 1 --lsb 32 --csv tflite/results/heads_armv7x.csv
+	$(BIN)/python docs/scripts/update_readme.py
+
+# What Vela estimates for NPUs: half an hour, most of it the conversion. Another load does not change
+# the figures. Plain files of models with attention have operations that an NPU leaves to the CPU, so
+# status 1 is a result too.
+NPU := build/benchmark_npu
+benchmark-npu: $(VENV)/.installed
+	tests/environments/npu.sh .npu
+	$(BIN)/python -m experiments.npu_forms --vela .npu/venv/bin/vela \
+	  --csv experiments/results/npu_forms.csv
+	$(BIN)/python -m experiments.comparison_npu $(NPU)
+	$(BIN)/python tflite/npu.py $(NPU)/*.tflite --vela .npu/venv/bin/vela \
+	  --csv tflite/results/npu.csv || [ $$? = 1 ]
 	$(BIN)/python docs/scripts/update_readme.py
 
 # Training on TensorFlow, without and with XLA, on JAX and on PyTorch: some minutes each, most of
@@ -133,6 +147,10 @@ test-web: $(VENV)/.installed
 test-mediapipe: $(VENV)/.installed
 	$(BIN)/python -m pytest -m mediapipe
 
+# Vela, the compiler for Ethos-U NPUs, and TFLite Micro get an environment of their own, .npu/.
+test-npu: $(VENV)/.installed
+	$(BIN)/python -m pytest -m npu
+
 # Partitions and agreement of every model's files on every runtime.
 runtimes: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "" tests/device/test_runtimes.py \
@@ -164,4 +182,4 @@ lock:
 	mv constraints.txt.new constraints.txt
 
 clean:
-	rm -rf $(VENV) .arm .mediapipe build report *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .arm .mediapipe .npu build report *.egg-info .pytest_cache .ruff_cache

@@ -16,6 +16,7 @@ WEB = TOOLS / "web"
 ENVIRONMENTS = ROOT / "tests" / "environments"
 ARM = Path(os.environ.get("KERAS_PARC_ARM", ROOT / ".arm")).resolve()
 MEDIAPIPE = Path(os.environ.get("KERAS_PARC_MEDIAPIPE", ROOT / ".mediapipe")).resolve()
+NPU = Path(os.environ.get("KERAS_PARC_NPU", ROOT / ".npu")).resolve()
 TARGETS = {"armv7x": "3.9", "armv7": "3.11", "arm64": "3.11"}  # emulated, and their Python
 CANNOT_BE_HAD = 3  # exit code of the set-ups
 
@@ -39,6 +40,15 @@ def mediapipe(task, content, images, folder):
     done = command(*arguments, folder / "model.tflite", folder / "images.npy", timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def micro(path, inputs, folder):
+    """Run a file in TensorFlow Lite for microcontrollers: its outputs, raw."""
+    np.save(folder / "inputs.npy", inputs)
+    arguments = [NPU / "venv/bin/python", ENVIRONMENTS / "micro_client.py", path]
+    done = command(*arguments, folder / "inputs.npy", folder / "outputs.npy")
+    assert done.returncode == 0, done.stderr
+    return np.load(folder / "outputs.npy")
 
 
 def python_says(model, image):

@@ -32,7 +32,7 @@ WATCHED = (
 # other runtimes, installed once and kept.
 LEFT_BY_TOOLS = (
     *("__pycache__/", ".pytest_cache/", ".ruff_cache/", ".egg-info/", ".venv/"),
-    *("node_modules/", ".arm/", ".mediapipe/"),
+    *("node_modules/", ".arm/", ".mediapipe/", ".npu/"),
 )
 
 

@@ -15,6 +15,7 @@ import benchmark_tables
 import convnet_tables
 import head_tables
 import int8_table
+import npu_tables
 import runtime_tables
 import strip_table
 import training_tables
@@ -34,6 +35,7 @@ README = ROOT / "README.md"
 TFLITE_README = ROOT / "tflite/README.md"
 GUIDE = ROOT / "docs/guides/your_own_images.md"
 ZOO = ROOT / "docs/export_zoo.md"
+NPUS = ROOT / "docs/guides/npus.md"
 REWRITE = ROOT / "docs/guides/rewrite.md"
 
 
@@ -137,6 +139,7 @@ TABLES[ZOO] = {
     "export_zoo_short": zoo_tables.short,
     **{f"export_zoo_{each}": partial(zoo_tables.full, each) for each in zoo_tables.PRECISIONS},
 }
+TABLES[NPUS] = {"npu_models": npu_tables.models, "npu_forms": npu_tables.forms}
 TABLES[REWRITE] = {"int8_steps": int8_table.steps, "strips": strip_table.strips}
 if GUIDE.is_file():
     TABLES[GUIDE] = {"few_images": few_images_table}

@@ -50,6 +50,7 @@ class Target(StrEnum):
 
     LITERT = "litert"
     PORTABLE = "portable"
+    NPU = "npu"
 
 
 class Protocol(StrEnum):

@@ -44,10 +44,21 @@ def export(
         typer.Option(help="Sides of an input that is no image, without the batch, such as 100,2."),
     ] = None,
     io: Annotated[
-        str, choice("type", IOType, help="Of input and output of a quantized file.")
-    ] = "float32",
+        str | None,
+        choice(
+            "type",
+            IOType,
+            help="Of input and output of a quantized file. Default: int8 for an NPU, else float32.",
+        ),
+    ] = None,
     target: Annotated[
-        str, choice("target", Target, help="portable is for tflite-runtime and ARMv7.")
+        str,
+        choice(
+            "target",
+            Target,
+            help="portable is for tflite-runtime and ARMv7, npu for Arm's Ethos-U (with --quantize "
+            "int8).",
+        ),
     ] = "litert",
     input_range: InputRangeOption = None,
     labels: Annotated[

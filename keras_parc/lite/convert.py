@@ -45,7 +45,7 @@ def to_tflite(
     input_size: tuple[int, int] | None = None,
     quantize: str | None = None,
     calibration: str | os.PathLike | Iterable | None = None,
-    io: str = "float32",
+    io: str | None = None,
     *,
     rewrite: bool = True,
     target: str = "litert",
@@ -78,8 +78,10 @@ def to_tflite(
             `tf.data` set, or a folder of image files; see `calibration_images`. Of a model of
             several inputs: arrays, nested as the model takes them, or an iterable of such examples.
         io: Type of the input and the outputs: "float32", or with "int8" also "uint8" or "int8".
+            Default: "int8" for the target "npu", else "float32".
         rewrite: Whether to rewrite the model; False converts it as it is, for comparison.
-        target: See `deploy`.
+        target: See `deploy`. For "npu", nothing computes in float32: `quantize` must be "int8";
+            None writes the float32 file that it is compared with.
         metadata: Labels, normalization and description to put into the file, so that MediaPipe
             Tasks and Android's libraries run it without code. They feed RGB: the model must be
             built with `include_preprocessing=True`.
@@ -128,9 +130,17 @@ def to_tflite(
         raise ValueError(f"`path` must end in .tflite, got {str(path)!r}.")
     if quantize not in QUANTIZE:
         raise ValueError(f"`quantize` must be one of {QUANTIZE}, got {quantize!r}.")
+    check_target(target)
+    if target == "npu" and quantize != "int8":
+        if quantize is not None:
+            raise ValueError(
+                f"An NPU runs int8 alone: `quantize` must be 'int8', got {quantize!r}."
+            )
+        log.warning("No NPU runs a float32 file: for one that it does, pass quantize='int8'.")
+    if io is None:
+        io = "int8" if target == "npu" and quantize == "int8" else "float32"
     if io not in IO or (io != "float32" and quantize != "int8"):
         raise ValueError(f"`io` must be 'float32', or with int8 one of {IO}, got {io!r}.")
-    check_target(target)
     device = device_for(target, cache_kib)
     inputs = model_inputs(model, input_size, input_shape)
     if metadata is not None and not isinstance(metadata, Metadata):

@@ -14,6 +14,7 @@ from keras_parc.lite.file.outputs import OpenFile, values_of
 from keras_parc.lite.proof import Converted
 from keras_parc.lite.quantize import int8
 from keras_parc.lite.quantize.explain import explain
+from keras_parc.support.text import first_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,10 @@ def quantized(
         The bytes of the int8 file, and how close its outputs, before a last softmax, are.
     """
     calibration, held_out = _split(images)
-    types = (io, "float32" if converted.softmax or ends_float else io)
+    # An NPU runs all of an int8 file, its last softmax too.
+    integer = target == "npu" and io != "float32"
+    ends_float = ends_float or (converted.softmax and not integer)
+    types = (io, "float32" if ends_float else "int8" if converted.softmax else io)
     found = int8.quantize(converted.content, calibration, *types, method, target=target)
     closeness = measured(converted, found, held_out or images[:HELD_OUT], bool(held_out))
     if closeness.signal_to_noise_db < LEAST_DB:
@@ -55,7 +59,13 @@ def quantized(
     if target == "litert":
         flatbuffer.convert_through_float(file)
     if converted.softmax:
-        flatbuffer.append_softmax(file, io)
+        flatbuffer.append_softmax(file, io, integer)
+    if integer and not ends_float and (left := flatbuffer.float_operations(file)):
+        log.warning(
+            "An NPU runs int8 alone: it leaves %s to the CPU, which the converter has in float32 "
+            "only, or whose values have no int8 scale.",
+            first_of(left),
+        )
     return flatbuffer.write(file), closeness
 
 

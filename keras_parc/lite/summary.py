@@ -29,7 +29,7 @@ def export_with_summary(
     quantize: str | None = None,
     calibration=None,
     input_size: tuple[int, int] | None = None,
-    io: str = "float32",
+    io: str | None = None,
     target: str = "litert",
     metadata: Metadata | None = None,
     explain_csv: Path | None = None,

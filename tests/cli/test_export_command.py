@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 from typer.testing import CliRunner
 
 import keras_parc
@@ -17,6 +18,7 @@ from keras_parc.tasks.exportable import exportable
 MODULE = """
 import keras
 from keras import layers
+from PIL import Image
 
 class Scaled(layers.Layer):
     def call(self, x):
@@ -319,3 +321,22 @@ def test_int8_says_how_close_it_is(folder):
     said = " ".join(answer.output.split())
     assert "2 calibration images held out" in said
     assert "dB" in said
+
+
+def test_for_an_npu(folder):
+    """int8 from end to end; another format is refused."""
+    (folder / "photos").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((8, 8, 3), 80 * number, "uint8")).save(f"photos/{number}.png")
+    arguments = ["own_layers:build", "a.tflite", "--calibration", "photos", "--target", "npu"]
+    arguments += ["--input-range", "0..255"]
+    done = CliRunner().invoke(app, ["export", *arguments, "--quantize", "int8"])
+    assert done.exit_code == 0, done.output
+    assert keras_parc.inspect("a.tflite").input_dtype == "int8"
+    with pytest.raises(ValueError, match="`quantize` must be 'int8', got 'float16'"):
+        CliRunner().invoke(
+            app,
+            ["export", "own_layers:build", "b.tflite", "--target", "npu", "--quantize", "float16"],
+            catch_exceptions=False,
+        )
+    assert not (folder / "b.tflite").exists()

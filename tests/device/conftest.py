@@ -17,6 +17,7 @@ from clients import (
     ENVIRONMENTS,
     LOOK,
     MEDIAPIPE,
+    NPU,
     TARGETS,
     WEB,
     Handler,
@@ -42,6 +43,11 @@ def emulation():
 @pytest.fixture(scope="session")
 def mediapipe_environment():
     set_up(ENVIRONMENTS / "mediapipe.sh", MEDIAPIPE)
+
+
+@pytest.fixture(scope="session")
+def npu_environment():
+    set_up(ENVIRONMENTS / "npu.sh", NPU)
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,18 @@ def symmetric_products(model: "schema.ModelT", matrices: list[np.ndarray]) -> in
     return len(done)
 
 
+def float_operations(model: "schema.ModelT") -> list[str]:
+    """The names, each once, of the operations that read or make float32, in order."""
+    names = {value: name for name, value in vars(BUILTIN).items()}
+    graph = model.subgraphs[0]
+    found = {}
+    for operator in graph.operators:
+        tensors = [each for each in (*operator.inputs, *operator.outputs) if each >= 0]
+        if any(graph.tensors[each].type == TYPES["float32"] for each in tensors):
+            found[names[kind(model, operator)]] = True
+    return list(found)
+
+
 def _nearest(flat: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray | None:
     fitting = [np.ravel(each) for each in matrices if each.size == flat.size]
     return min(fitting, key=lambda each: np.abs(each - flat).max(), default=None)
@@ -160,34 +172,54 @@ def convert_through_float(model: "schema.ModelT") -> None:
     graph.operators = operators
 
 
-def append_softmax(model: "schema.ModelT", dtype: str) -> None:
-    """Put a float SOFTMAX after the only output, then QUANTIZE unless `dtype` is float32.
+def append_softmax(model: "schema.ModelT", dtype: str, integer: bool = False) -> None:
+    """Put a SOFTMAX after the only output, then QUANTIZE unless `dtype` is the type of its result.
 
-    XNNPACK does not run an int8 SOFTMAX, and int8 inputs lose small differences.
+    Args:
+        model: The objects of a file; changed in place.
+        dtype: Type of the new output.
+        integer: Whether it computes in int8; the output must be int8 too. XNNPACK does not run
+            that, and int8 inputs lose small differences.
     """
     graph = model.subgraphs[0]
     (source,) = graph.outputs
-    last = softmax(model, int(source), "probabilities")
-    if dtype != "float32":
+    made = "int8" if integer else "float32"
+    last = softmax(model, int(source), "probabilities", made)
+    if dtype != made:
         shape = graph.tensors[last].shape
         (last,) = append(
             model, BUILTIN.QUANTIZE, [last], {"probabilities_quantized": shape}, TYPES[dtype]
         )
-        quantization = schema.QuantizationParametersT()
-        quantization.scale = np.float32([1 / 256])
-        quantization.zeroPoint = np.int64([-128 if dtype == "int8" else 0])
-        graph.tensors[last].quantization = quantization
+        graph.tensors[last].quantization = _of_probabilities(dtype)
     graph.outputs = np.int32([last])
     for signature in model.signatureDefs or []:
         for entry in signature.outputs:
             entry.tensorIndex = last
 
 
-def softmax(model: "schema.ModelT", source: int, name: str) -> int:
-    """Add a float SOFTMAX over a tensor; returns the number of its result, called `name`."""
+def _of_probabilities(dtype: str) -> "schema.QuantizationParametersT | None":
+    """The one scale that an integer SOFTMAX has."""
+    if dtype == "float32":
+        return None
+    quantization = schema.QuantizationParametersT()
+    quantization.scale = np.float32([1 / 256])
+    quantization.zeroPoint = np.int64([-128 if dtype == "int8" else 0])
+    return quantization
+
+
+def softmax(model: "schema.ModelT", source: int, name: str, dtype: str = "float32") -> int:
+    """Add a SOFTMAX over a tensor; returns the number of its result, called `name`.
+
+    Args:
+        model: The objects of a file; changed in place.
+        source: The tensor.
+        name: What the result is called.
+        dtype: Its type, and that of the tensor: "float32" or "int8".
+    """
     graph = model.subgraphs[0]
     shape = graph.tensors[source].shape
-    (result,) = append(model, BUILTIN.SOFTMAX, [source], {name: shape}, TYPES["float32"])
+    (result,) = append(model, BUILTIN.SOFTMAX, [source], {name: shape}, TYPES[dtype])
+    graph.tensors[result].quantization = _of_probabilities(dtype)
     options = schema.SoftmaxOptionsT()
     options.beta = 1.0
     graph.operators[-1].builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions

@@ -10,30 +10,31 @@ from keras_parc.lite.file import flatbuffer
 from keras_parc.lite.file.flatbuffer import BUILTIN
 from keras_parc.lite.file.rows import JOINED, ROWS, File, Need, Rows
 
-# Times, in that of a byte that lies in the cache: of a byte that does not, and a multiplication.
-_FAR = 4.0
-_PRODUCT = 0.2  # of float32; of int8 a quarter
 _COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32)
 _LONGEST = 60  # operations in a region
 _LEAST_ROWS = 2  # of a strip of the result
+_WORTH = 0.97  # of the time of the whole: what is promised is not exact
 _MEMORY = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0)  # what a byte of the arena beyond the cache may cost
 
 
 @dataclass(frozen=True)
 class Device:
-    """What the plan depends on.
+    """What the plan depends on; times are in that of a byte that lies in the cache.
 
     Args:
         cache: Bytes of the cache that a core has to itself; 0: nothing is cut.
-        start: The time of starting an operation, in that of a byte that lies in the cache. Where
-            another cache lies behind this one, bytes outside are cheaper than the plan says, which
-            a larger figure makes up for.
+        far: The time of a byte that does not lie in it.
+        product: The time of a multiplication of float32 or int8: as a Cortex-A17's.
+        start: The time of starting an operation. Where another cache lies behind this one, bytes
+            outside are cheaper than the plan says, which a larger figure makes up for.
         slower: How much slower than the fastest plan one of less memory may be.
     """
 
     cache: int
-    start: float = 50_000.0
-    slower: float = 1.1
+    far: float = 3.0
+    product: tuple[float, float] = (1.0, 1.0)
+    start: float = 20_000.0
+    slower: float = 1.05
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def plan(file: File, device: Device) -> list[Region]:
     choices = [list(_choices(file, stop, device)) for stop in range(1, len(file.operators) + 1)]
     plans = [_cheapest(choices, price, device.cache) for price in _MEMORY]
     fastest = min(sum(each.time for each in chosen) for chosen in plans)
+    if fastest > _WORTH * sum(each[0].time for each in choices):
+        return []
     quick = [p for p in plans if sum(each.time for each in p) <= device.slower * fastest]
     best = min(quick, key=lambda chosen: max((each.memory for each in chosen), default=0))
     return [each.region for each in best if each.region is not None]
@@ -130,7 +133,7 @@ def _choices(file: File, stop: int, device: Device) -> Iterator[_Choice]:
     """The last operation before `stop` as it is, and each region that ends with it."""
     operator = file.operators[stop - 1]
     touched = _bytes(file, {int(t): None for t in [*operator.inputs, *operator.outputs]})
-    time = device.start + _products(file, operator) + _moved(touched, touched, device.cache)
+    time = device.start + _products(file, operator, device) + _moved(touched, touched, device)
     yield _Choice(None, time, touched)
     if len(operator.outputs) != 1 or not file.is_map(int(operator.outputs[0])):
         return
@@ -158,7 +161,7 @@ def _regions(file: File, stop: int, result: int, count: int, device: Device) -> 
         tensors = {x: each.rows for x, each in found.items()} | {output: needed[output]}
         touched = _bytes(file, tensors)
         share = (needed[output][1] - needed[output][0]) / file.shape(output)[ROWS]
-        fixed += start + _products(file, operator) * share
+        fixed += start + _products(file, operator, device) * share
         near, working = near + touched, max(working, touched)
         large = large or _bytes(file, dict.fromkeys(tensors)) > cache
         entries = {x: rows for x, rows in needed.items() if x not in made}
@@ -166,17 +169,17 @@ def _regions(file: File, stop: int, result: int, count: int, device: Device) -> 
             continue
         whole = _bytes(file, dict.fromkeys(entries))
         part = _bytes(file, entries)
-        cut = start + _moved(part, whole, cache) + part
-        time = count * (fixed + _moved(near, working, cache) + cut)
+        cut = start + _moved(part, whole, device) + part
+        time = count * (fixed + _moved(near, working, device) + cut)
         size, joins = _bytes(file, {result: None}), 1 if count <= JOINED else 2
-        time += joins * (start + _moved(2 * size, 2 * size, cache))
+        time += joins * (start + _moved(2 * size, 2 * size, device))
         yield _Choice(Region(number, stop, result, count), time, whole + working + 2 * size)
 
 
-def _moved(size: float, working: float, cache: int) -> float:
+def _moved(size: float, working: float, device: Device) -> float:
     """The time of some bytes, among all those that are in use."""
-    far = max(0.0, 1.0 - cache / working) if working else 0.0
-    return size * (1.0 + far * (_FAR - 1.0))
+    far = max(0.0, 1.0 - device.cache / working) if working else 0.0
+    return size * (1.0 + far * (device.far - 1.0))
 
 
 def _bytes(file: File, tensors: dict[int, Rows | None]) -> float:
@@ -189,7 +192,7 @@ def _bytes(file: File, tensors: dict[int, Rows | None]) -> float:
     return total
 
 
-def _products(file: File, operator) -> float:
+def _products(file: File, operator, device: Device) -> float:
     """The time of an operation's multiplications."""
     if file.kind(operator) not in (BUILTIN.CONV_2D, BUILTIN.DEPTHWISE_CONV_2D):
         return 0.0
@@ -198,4 +201,4 @@ def _products(file: File, operator) -> float:
     result = int(operator.outputs[0])
     products = float(np.prod(file.shape(result))) * kernel[1] * kernel[2] * inside
     is_float = file.graph.tensors[result].type == flatbuffer.TYPES["float32"]
-    return products * _PRODUCT * (1.0 if is_float else 0.25)
+    return products * device.product[0 if is_float else 1]

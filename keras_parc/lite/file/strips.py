@@ -17,8 +17,13 @@ from keras_parc.lite.file.strip_plan import Device, Region, demands, plan, strip
 log = logging.getLogger(__name__)
 
 # What files are made for where nobody says it. Desktops and phones have a larger cache behind the
-# one of a core; the RK3288 has not, where most of a float32 model's time is that of memory.
-DEVICES = {"litert": Device(2048 << 10, 800_000.0, 1.01), "portable": Device(512 << 10)}
+# one of a core; the RK3288 has not, where most of a float32 model's time is that of memory. NPUs
+# have a compiler that cuts.
+DEVICES = {
+    "litert": Device(2048 << 10, far=4.0, product=(0.2, 0.05), start=800_000.0, slower=1.01),
+    "portable": Device(512 << 10),
+    "npu": Device(0),
+}
 
 
 def device_for(target: str, cache_kib: int | None) -> Device:

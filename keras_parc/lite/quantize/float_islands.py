@@ -5,6 +5,8 @@ cut the graph in two. It has both in float32, and DEQUANTIZE and QUANTIZE around
 graph stays one partition. The float32 operations are more precise, too.
 
 Nor is there an int8 scale for scores of an attention in which some are masked by a huge number.
+
+An NPU runs int8 alone: its files have no islands, but for what has no scale.
 """
 
 from collections.abc import Callable, Container
@@ -17,25 +19,26 @@ _BACK = ("ADD", "MEAN", "MUL", "SUB")
 _ROUNDS = 3  # what stays float32 can leave a neighbour outside
 
 
-def float_operations(file: TracedFile, ranged: Container[int]) -> list[str]:
+def float_operations(file: TracedFile, ranged: Container[int], islands: bool = True) -> list[str]:
     """Names of the results of the operations that stay float32 for every runtime.
 
     Args:
         file: A float32 file.
         ranged: The tensors that have a range.
+        islands: Whether the runtime runs float32 too.
 
     Returns:
-        Names of tensors, as the converter's `denylisted_nodes` takes them: of every GELU, of all
-        operations of every layer normalization that `deploy` wrote, and of what makes or reads a
-        result that has no range.
+        Names of tensors, as the converter's `denylisted_nodes` takes them: of what makes or reads
+        a result that has no range; with `islands` also of every GELU, and of all operations of
+        every layer normalization that `deploy` wrote.
     """
     without = {tensor for tensor in file.made if tensor not in ranged}
     maker = {tensor: each for each in file.operations for tensor in each.outputs}
     chosen: list[Operation] = []
     for operation in file.operations:
-        if operation.name == "GELU":
+        if operation.name == "GELU" and islands:
             chosen.append(operation)
-        elif operation.name == "RSQRT":
+        elif operation.name == "RSQRT" and islands:
             chosen += _normalization(file, maker, operation)
         if without.intersection((*operation.inputs, *operation.outputs)):
             chosen.append(operation)

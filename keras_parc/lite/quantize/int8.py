@@ -28,8 +28,8 @@ def quantize(
     """Quantize a float32 file: int8 activations, int8 weights per channel, int32 biases.
 
     GELU, layer normalization and masks stay float32; see `float_islands`. For "litert" so does what
-    XNNPACK runs in float32 but not in int8, such as the SOFTMAX of an attention. The same file and
-    images give the same bytes.
+    XNNPACK runs in float32 but not in int8, such as the SOFTMAX of an attention; for "npu", nothing
+    but masks does. The same file and images give the same bytes.
 
     Args:
         content: The bytes of a float32 file over one image.
@@ -40,7 +40,7 @@ def quantize(
         method: How ranges are chosen; see `choose_ranges`. With the default, the least and largest
             values are taken as ranges where that is a decibel closer on the images.
         correct: Whether to make up for the rounding in the biases; see `correct_biases`.
-        target: "litert" or "portable", as for `to_tflite`.
+        target: "litert", "portable" or "npu", as for `to_tflite`.
 
     Returns:
         The bytes of the int8 file.
@@ -81,7 +81,7 @@ def quantize(
             return flatbuffer.write(model)
 
         ranges = choose_ranges(file, images, method)
-        floats = float_operations(file, ranges)
+        floats = float_operations(file, ranges, islands=target != "npu")
         quantized = made(ranges, floats)
         if target == "litert":
             quantized, floats = whole(

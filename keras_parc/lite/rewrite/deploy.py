@@ -12,6 +12,7 @@ from keras_parc.lite.rewrite import rules_channels as channels
 from keras_parc.lite.rewrite import rules_convnets as convnets
 from keras_parc.lite.rewrite import rules_kernels as kernels
 from keras_parc.lite.rewrite import rules_linear as linear
+from keras_parc.lite.rewrite import rules_npu as npu
 from keras_parc.lite.rewrite import rules_parc as parc
 from keras_parc.lite.rewrite import rules_segmentation as segmentation
 from keras_parc.lite.rewrite.checked import Left, Reference, checked, random_samples
@@ -55,7 +56,12 @@ LAST_STEPS = (
     (convnets.activate_parts,),
     (kernels.split_long_kernel,),
 )
-RULES = tuple(dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS) for rule in rules))
+# Of one target alone, after all others; and what a target needs no rule for.
+ONLY_FOR = {"npu": (npu.normalize_by_convolutions, npu.part_transpose)}
+NOT_FOR = {"npu": (activation.expand_hard_silu, kernels.split_long_kernel)}
+RULES = tuple(
+    dict.fromkeys(rule for rules in (*STEPS, *LAST_STEPS, *ONLY_FOR.values()) for rule in rules)
+)
 
 
 def deploy(
@@ -81,7 +87,8 @@ def deploy(
         input_size: `(height, width)` in pixels; default: the model's own. Needed when that is
             unknown.
         target: "litert" for current LiteRT, "portable" for runtimes that do not run int8 matrix
-            products well (tflite-runtime up to 2.14, ARMv7).
+            products well (tflite-runtime up to 2.14, ARMv7), "npu" for Arm's Ethos-U, which runs
+            int8 alone.
         input_shape: Shapes of inputs that are no images, see `to_tflite`.
         strict: The result is compared with the model on random inputs. What would make it differ
             by more than 1e-4 of the largest output stays as it is, and is named in the log; with
@@ -164,7 +171,7 @@ def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) 
 
     Args:
         graph: What `import_model` returns.
-        target: "litert" or "portable", see `deploy`.
+        target: See `deploy`.
         without: Rules that are not applied, of `RULES`.
 
     Example:
@@ -176,8 +183,9 @@ def rewrite(graph: Graph, target: str = "litert", without: Sequence[Rule] = ()) 
         >>> [node.op for node in graph.nodes()]
         [input, conv]
     """
+    without = (*without, *NOT_FOR.get(target, ()))
     for rules in STEPS:
         apply_everywhere(graph, *(rule for rule in rules if rule not in without))
     forms.lower_circulars(graph, target)
-    for rules in LAST_STEPS:
+    for rules in (*LAST_STEPS, ONLY_FOR.get(target, ())):
         apply_everywhere(graph, *(rule for rule in rules if rule not in without))

@@ -217,6 +217,7 @@ EMITTERS = {
     operations.REPEAT: _repeat,
     operations.RESHAPE: lambda node, name, x: ops.reshape(x, (-1, *node.shape)),
     operations.RESIZE: _resize,
+    operations.RSQRT: lambda node, name, x: ops.rsqrt(x),
     operations.SLICE: lambda node, name, x: x[..., node["start"] : node["stop"]],
     operations.SUBTRACT: lambda node, name, x, y: layers.Subtract(name=name)([x, y]),
     operations.TRANSPOSE: lambda node, name, x: layers.Permute(node["axes"], name=name)(x),

@@ -24,7 +24,15 @@ instructions a tap for 4 values. An addition costs 10 instructions, in int8 12. 
 ParC-Net-S at 256x256, by 25 taps and by halves: 999 / 794 and 967 / 785; on arm64 724 / 505 and
 711 / 500; on ARMv7 without XNNPACK (tflite-runtime 2.14) 1650 / 1226 and 1612 / 1544: its int8 SUB
 is slow.
+
+What Vela 5.2 estimates for Ethos-U NPUs is in `experiments/results/npu_forms.csv`. Where the
+2n - 1 taps of a kernel that goes round twice fit in the 64 that the hardware has, it takes .4 (7x7)
+to .94 (32x32) of one of n taps over the map and the map again; circulant products take 5 to 30
+times as long. Only a U85 would rather have halves, of 64 taps at most: .9 at 28 and 32, .6 at 40,
+where a U55 and a U65 take 1.7 as long for it. At 64 it is best on two of the three.
 """
+
+import functools
 
 import numpy as np
 
@@ -42,14 +50,16 @@ from keras_parc.lite.rewrite.operations import (
 )
 
 # For each target, the shortest length of each form, longest first. "portable" is for runtimes whose
-# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7).
+# XNNPACK has no int8 BATCH_MATMUL (tflite-runtime up to 2.14, ARMv7), "npu" for Arm's Ethos-U.
 TABLE = {
     "litert": ((10, "circulant"), (1, "depthwise")),
     "portable": ((10, "halving"), (1, "depthwise")),
+    "npu": ((64, "halving_64"), (33, "whole"), (1, "periodic")),
 }
 AXES = ("height", "width")
 # XNNPACK has depthwise kernels of 9 and of 25 taps; longer ones run ten times slower.
 MAX_TAPS = 9
+NPU_TAPS = 64  # a side of a kernel that an Ethos-U has in hardware
 MIN_HALVED = 10
 
 
@@ -95,10 +105,7 @@ def _lower(node: Node, target: str) -> Node:
         own = np.zeros(node.channels)
         if axis == rest[-1] and bias.ndim == 1:
             own, bias = bias, own
-        if form_of(len(kernel), target) == "halving":
-            x = _halved(x, kernel, axis, own, node.name)
-        else:
-            x = _depthwise(x, x, kernel, axis, own, node.name)
+        x = CONVOLUTIONS[form_of(len(kernel), target)](x, kernel, axis, own, node.name)
     return affine(x, 1.0, bias, f"{node.name}_shift") if np.any(bias) else x
 
 
@@ -137,7 +144,7 @@ def _products(x: Node, kernels: dict[str, np.ndarray], name: str) -> Node:
     return _transpose(x, tuple(order.index(each) + 1 for each in "hwc"), f"{name}_hwc")
 
 
-def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
+def halved(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
     """By halves, as t^n - 1 = (t^(n/2) - 1)(t^(n/2) + 1): half of the multiplications.
 
     For x = (a, b): a circular convolution of a + b, halved again, and one of a - b in which the
@@ -146,7 +153,7 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     """
     n = len(kernel)
     if n < MIN_HALVED or n % 2:
-        return _depthwise(x, x, kernel, axis, bias, name)
+        return doubled(x, kernel, axis, bias, name, max_taps)
     m = n // 2
     a, b = (window(x, axis, start, m, f"{name}_{axis}_{n}_from_{start}") for start in (0, m))
 
@@ -156,14 +163,30 @@ def _halved(x: Node, kernel, axis: str, bias, name: str) -> Node:
     total, difference = combine(ADD, a, b, "total"), combine(SUBTRACT, a, b, "difference")
     negative = combine(SUBTRACT, b, a, "negative")
     plus, minus = (kernel[:m] + kernel[m:]) / 2, (kernel[:m] - kernel[m:]) / 2
-    even = _halved(total, plus, axis, bias, name)
-    odd = _depthwise(difference, negative, minus, axis, np.zeros_like(bias), f"{name}_odd")
+    even = halved(total, plus, axis, bias, name, max_taps)
+    zeros = np.zeros_like(bias)
+    odd = _depthwise(difference, negative, minus, axis, zeros, f"{name}_odd", max_taps)
     halves = [combine(ADD, even, odd, "first"), combine(SUBTRACT, even, odd, "second")]
     return _join(halves, axis, f"{name}_{axis}_{n}")
 
 
-def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node:
-    """Depthwise convolutions of at most `MAX_TAPS` taps over the input and `after` it, summed.
+def _periodic(x: Node, kernel, axis: str, bias, name: str) -> Node:
+    """One depthwise convolution of 2n - 1 taps over the map with n - 1 zeros on either side.
+
+    The kernel goes round twice, so that every value of the map meets every tap once, and nothing
+    is copied.
+    """
+    taps = np.concatenate([kernel[1:], kernel])
+    return _convolution(x, taps, axis, bias, x.shape, f"{name}_{axis}_{len(kernel)}", "same")
+
+
+def doubled(x: Node, kernel, axis: str, bias, name: str, max_taps: int = MAX_TAPS) -> Node:
+    """Depthwise convolutions of at most `max_taps` taps over the map and the map again, summed."""
+    return _depthwise(x, x, kernel, axis, bias, name, max_taps)
+
+
+def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str, max_taps: int) -> Node:
+    """Depthwise convolutions of at most `max_taps` taps over the input and `after` it, summed.
 
     A convolution of n taps over 2n values returns n + 1 values. With a zero as last tap it returns
     n, so that nothing must be cut off; and 8 taps become 9, for which XNNPACK has a kernel.
@@ -171,25 +194,35 @@ def _depthwise(x: Node, after: Node, kernel, axis: str, bias, name: str) -> Node
     n, channels = kernel.shape
     name = f"{name}_{axis}_{n}"
     tiled = _join([x, after], axis, f"{name}_tiled")
-    if n % MAX_TAPS:
+    if n % max_taps:
         kernel = np.concatenate([kernel, np.zeros((1, channels))])
     total = None
-    for start in range(0, len(kernel), MAX_TAPS):
-        taps = kernel[start : start + MAX_TAPS]
+    for start in range(0, len(kernel), max_taps):
+        taps = kernel[start : start + max_taps]
         source = tiled
         if len(taps) <= n:
             source = window(tiled, axis, start, n + len(taps) - 1, f"{name}_from_{start}")
-        taps = taps[:, None] if axis == "height" else taps[None]
-        attrs = {
-            "kernel": taps[..., None],
-            "bias": np.zeros(channels) if start else bias,
-            "strides": (1, 1),
-            "padding": "valid",
-            "dilation": (1, 1),
-        }
-        part = Node(DEPTHWISE, [source], x.shape, f"{name}_{start}", attrs)
+        own = np.zeros(channels) if start else bias
+        part = _convolution(source, taps, axis, own, x.shape, f"{name}_{start}", "valid")
         total = part if total is None else Node(ADD, [total, part], x.shape, part.name + "_sum")
     return total
+
+
+def _convolution(x: Node, taps, axis: str, bias, shape, name: str, padding: str) -> Node:
+    taps = taps[:, None] if axis == "height" else taps[None]
+    attrs = {"kernel": taps[..., None], "bias": bias, "padding": padding}
+    attrs |= {"strides": (1, 1), "dilation": (1, 1)}
+    return Node(DEPTHWISE, [x], shape, name, attrs)
+
+
+# The forms that are convolutions, one axis after the other.
+CONVOLUTIONS = {
+    "depthwise": doubled,
+    "whole": functools.partial(doubled, max_taps=NPU_TAPS),
+    "halving": halved,
+    "halving_64": functools.partial(halved, max_taps=NPU_TAPS),
+    "periodic": _periodic,
+}
 
 
 def window(x: Node, axis: str, start: int, length: int, name: str) -> Node:

@@ -185,6 +185,7 @@ REPEAT = Operation(
 )
 MATMUL = Operation("matmul", "transposed: whether the second operand is")
 NORMALIZE = Operation("normalize", "epsilon: to mean 0 and variance 1 over the channels")
+RSQRT = Operation("rsqrt", channelwise=always)
 PRODUCT = Operation("product", "matrix (channels, n, n): the right operand, channels first")
 WINDOW = Operation("window", 'axis, "height" or "width", start and length: a part of a map')
 JOIN = Operation("join", 'axis, "height" or "width": maps one after the other')

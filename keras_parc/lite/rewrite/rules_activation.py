@@ -29,7 +29,7 @@ def expand_hard_sigmoid(graph: Graph, node: Node, consumers) -> bool:
 
 
 def expand_hard_silu(graph: Graph, node: Node, consumers) -> bool:
-    """hard-swish becomes x * relu6(x + 3) * 1/6, in what is to be int8."""
+    """hard-swish becomes x * relu6(x + 3) * 1/6, in int8. An NPU has it as a table."""
     if node.op is not ACTIVATION or node["function"] is not HARD_SILU:
         return False
     product = Node(MULTIPLY, [node.inputs[0], _gate(node)], node.shape, node.name)
