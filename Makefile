@@ -21,7 +21,7 @@ test: $(VENV)/.installed lint
 
 # That, and the notebooks, the guides, the demonstrations, every model at every size, and JAX.
 test-all: $(VENV)/.installed lint
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not arm and not web and not mediapipe and not npu"
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m any_backend
 
 # Whether the tests notice the deliberate mistakes of tests/mistakes/.

@@ -18,7 +18,8 @@ from keras_parc.lite.file.runtime import TFLiteModel
 from keras_parc.lite.file.strip_plan import Device, demands, plan, strips_of
 
 SIDE = 32
-DEVICE = Device(16 << 10, start=1.0)  # less than most maps take, and cuts cost nothing
+# A cache that most maps do not fit, beside which nothing costs time.
+DEVICE = Device(16 << 10, far=100.0, product=(0.01, 0.01), start=1.0, slower=2.0)
 IMAGES = np.random.default_rng(0).normal(size=(12, SIDE, SIDE, 3)).astype("float32")
 
 
