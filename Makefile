@@ -1,5 +1,5 @@
 # Two commands on a bare machine with make and Python 3.11 or newer: `make demo` and `make test`.
-# `make test` takes 11 minutes on two cores, `make test-all` 45: CONTRIBUTING.md.
+# `make test` takes 11 to 17 minutes on two cores, `make test-all` 45 to 75: CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
