@@ -16,7 +16,7 @@ OPERATIONS = frozenset(
     {
         *("ADD", "BATCH_MATMUL", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE"),
         *("LOGISTIC", "MEAN", "MUL", "PAD", "QUANTIZE", "RESHAPE", "SOFTMAX", "STRIDED_SLICE"),
-        "TRANSPOSE",
+        *("HARD_SWISH", "TRANSPOSE"),
     }
 )
 
