@@ -38,6 +38,14 @@ class Need:
     padding: tuple[int, int] = (0, 0)
 
 
+def _within(first: int, stop: int, side: int) -> Need | None:
+    """Rows of which some may lie above or below a map; None: all do."""
+    inside = max(first, 0), min(stop, side)
+    if inside[0] >= inside[1]:
+        return None
+    return Need(inside, (inside[0] - first, stop - inside[1]))
+
+
 class File:
     """The objects of a file, to which operations are added that compute some rows."""
 
@@ -103,11 +111,8 @@ class File:
         if not self.is_map(source) or self._amounts(operator)[[0, 3]].any():
             return None
         side = self.shape(source)[ROWS]
-        first, stop = rows[0] - top, rows[1] - top
-        inside = max(first, 0), min(stop, side)
-        if inside[0] >= inside[1]:
-            return None  # nothing but zeros
-        return {source: Need(inside, (inside[0] - first, stop - inside[1]))}
+        need = _within(rows[0] - top, rows[1] - top, side)
+        return {source: need} if need else None
 
     def _amounts(self, operator) -> np.ndarray:
         tensor = self.graph.tensors[int(operator.inputs[1])]
@@ -123,13 +128,12 @@ class File:
         kernel, stride, dilation, before, _ = self._window(operator, 0)
         first = rows[0] * stride - before
         stop = (rows[1] - 1) * stride - before + (kernel - 1) * dilation + 1
-        inside = max(first, 0), min(stop, side)
-        if inside[0] >= inside[1]:
+        need = _within(first, stop, side)
+        if need is None:
             return None
-        need = Need(inside, (inside[0] - first, stop - inside[1]))
         is_pool = self.kind(operator) in _POOLS and operator.builtinOptions.padding == _SAME
         # Padding of a pool is no zeros: it has to be that of the smaller map.
-        if is_pool and self._same(operator, inside[1] - inside[0], 0) != need.padding:
+        if is_pool and self._same(operator, need.rows[1] - need.rows[0], 0) != need.padding:
             return None
         return {source: need}
 
